@@ -1,0 +1,238 @@
+"""Configuration: `app.toml` read into frozen dataclasses, with every unknown or impossible entry refused by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from rarevoxel.errors import ConfigError
+from rarevoxel.labels import CLIENT_LABELS, REGIONS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a case becomes network input; stored with the weights, so inference repeats what training did.
+
+    Args:
+        orientation: axis codes every case is turned to.
+        spacing: voxel size in mm the network works at.
+        percentiles: intensities are clipped to these percentiles of the brain before scaling.
+        margin_mm: margin around the brain box in mm.
+    """
+
+    orientation: str = "RAS"
+    spacing: tuple[float, ...] = (2.0, 2.0, 2.0)
+    percentiles: tuple[float, ...] = (0.5, 99.5)
+    margin_mm: float = 4.0
+
+    def __post_init__(self) -> None:
+        _require(len(self.spacing) == 3 and min(self.spacing) > 0, f"spacing ({self.spacing}) must be 3 values > 0 mm")
+        low, high = self.percentiles
+        _require(0 <= low < high <= 100, f"percentiles ({self.percentiles}) must satisfy 0 <= low < high <= 100")
+        _require(self.margin_mm >= 0, f"margin_mm ({self.margin_mm}) must be >= 0")
+        codes = sorted("L" if c == "R" else "P" if c == "A" else "I" if c == "S" else c for c in self.orientation)
+        _require(codes == ["I", "L", "P"], f"orientation ({self.orientation!r}) must name three axes, e.g. 'RAS'")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network's shape.
+
+    Args:
+        filters: channels per level; the first level works at full resolution, each further one at half.
+    """
+
+    filters: tuple[int, ...] = (16, 32, 64, 96, 128)
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.filters) >= 2 and min(self.filters) >= 1, f"filters ({self.filters}) needs >= 2 positive levels"
+        )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Defaults of a training run; most can be set per request.
+
+    Args:
+        max_epochs: passes over the training cases.
+        patches_per_case: patches drawn from each case per epoch.
+        batch_size: patches per step.
+        patch_size: voxels of a training patch at network spacing.
+        learning_rate: peak learning rate (AdamW, one-cycle).
+        weight_decay: AdamW weight decay.
+        holdout: share of patients kept for validation, by patient hash.
+        val_interval: epochs between validations.
+        seed: seed of weights, draws and augmentation.
+        minimum_n: fewest cases for which size statistics choose a loss.
+    """
+
+    max_epochs: int = 40
+    patches_per_case: int = 4
+    batch_size: int = 2
+    patch_size: tuple[int, ...] = (64, 64, 64)
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    holdout: float = 0.25
+    val_interval: int = 5
+    seed: int = 0
+    minimum_n: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "patches_per_case", "batch_size", "val_interval", "minimum_n"):
+            _require(getattr(self, name) >= 1, f"{name} ({getattr(self, name)}) must be >= 1")
+        _require(0 < self.holdout < 1, f"holdout ({self.holdout}) must lie between 0 and 1")
+        _require(self.learning_rate > 0, f"learning_rate ({self.learning_rate}) must be > 0")
+        _require(
+            len(self.patch_size) == 3 and min(self.patch_size) >= 16, f"patch_size ({self.patch_size}) must be >= 16"
+        )
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """How a mask is predicted.
+
+    Args:
+        window: largest piece (voxels at network spacing) predicted in one pass; larger brains are tiled.
+        overlap: overlap of neighbouring windows, 0 to 0.9.
+        threshold: probability from which a voxel belongs to a region.
+    """
+
+    window: tuple[int, ...] = (96, 112, 96)
+    overlap: float = 0.25
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.overlap <= 0.9, f"overlap ({self.overlap}) must lie between 0 and 0.9")
+        _require(0 < self.threshold < 1, f"threshold ({self.threshold}) must lie between 0 and 1")
+        _require(len(self.window) == 3 and min(self.window) >= 16, f"window ({self.window}) must be 3 values >= 16")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model of the app.
+
+    Args:
+        loss: the loss its trainer uses unless the request names another.
+        description: one line for clients.
+    """
+
+    loss: str
+    description: str
+
+
+@dataclass(frozen=True)
+class AppConfig:
+    """Everything `app.toml` says.
+
+    Args:
+        name: shown to clients.
+        description: shown to clients.
+        labels: segment names in client order.
+        regions: output channels of the network.
+        models: the models offered, by name.
+        preprocessing: see `Preprocessing`.
+        network: see `NetworkConfig`.
+        training: see `TrainingConfig`.
+        inference: see `InferenceConfig`.
+    """
+
+    name: str = "rarevoxel"
+    description: str = "Brain tumour segmentation that minds the small and the rare"
+    labels: tuple[str, ...] = ("necrosis", "edema", "enhancing tumor")
+    regions: tuple[str, ...] = tuple(REGIONS)
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+    def __post_init__(self) -> None:
+        expected = tuple(CLIENT_LABELS)[: len(self.labels)]
+        _require(self.labels == expected, f"labels ({self.labels}) must be {expected}: contiguous from 1 in this order")
+        _require(self.regions == tuple(REGIONS), f"regions ({self.regions}) must be {tuple(REGIONS)}")
+
+    @property
+    def label_values(self) -> dict[str, int]:
+        """Label name -> contiguous client value, as models announce them."""
+        return {name: CLIENT_LABELS[name] for name in self.labels}
+
+
+def load_config(path: Path) -> AppConfig:
+    """Read `app.toml`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ConfigError: naming the file and the entry when the file is missing, is not TOML, or has an unknown entry, a
+            value of the wrong type or an impossible value.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file", "point --app at a folder with an app.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return build(AppConfig, raw, str(path))
+
+
+def build(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
+    """Build the frozen dataclass `cls` from plain data, recursively, refusing what it has no field for.
+
+    Raises:
+        ConfigError: naming `where`, the entry, what was found and what was expected.
+    """
+    hints = get_type_hints(cls)
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(raw) - set(known))
+    if unknown:
+        raise ConfigError(f"{where}: unknown entry {unknown}, expected some of {known}", "remove it or mend its name")
+    try:
+        return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in raw.items()})
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except ConfigError as error:
+        raise (
+            error if error.message.startswith(where) else ConfigError(f"{where}: {error.message}", error.hint)
+        ) from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        _expect(isinstance(value, Mapping), where, value, "a table")
+        return build(hint, value, where)  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        _expect(isinstance(value, (list, tuple)), where, value, "a list")
+        return tuple(_convert(get_args(hint)[0], item, where) for item in value)
+    if get_origin(hint) is Mapping:
+        _expect(isinstance(value, Mapping), where, value, "a table")
+        return {key: _convert(get_args(hint)[1], item, f"{where}.{key}") for key, item in value.items()}
+    if hint is float:
+        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), where, value, "a number")
+        return float(value)
+    if hint is int:
+        _expect(isinstance(value, int) and not isinstance(value, bool), where, value, "a whole number")
+    if hint is str:
+        _expect(isinstance(value, str), where, value, "a string")
+    return value
+
+
+def _expect(condition: bool, where: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise ConfigError(f"{where}: found {value!r}, expected {expected}")

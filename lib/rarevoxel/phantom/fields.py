@@ -1,0 +1,58 @@
+"""Smooth random fields: the raw material of every shape and shading in a phantom."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+
+def smooth_field(
+    rng: np.random.Generator, shape: tuple[int, int, int], spacing: tuple[float, float, float], wavelength: float
+) -> Array:
+    """Draw a smooth Gaussian random field of zero mean and unit variance.
+
+    The field is a sum of separable cosine waves with random amplitudes and phases, damped towards short waves, so
+    the cost is three small matrix products however large the volume is.
+
+    Args:
+        rng: source of randomness.
+        shape: voxels `(H, W, D)`.
+        spacing: voxel size in mm.
+        wavelength: shortest wave kept, in mm; longer means smoother.
+
+    Returns:
+        float32 array of `shape`.
+    """
+    bases = []
+    for n, step in zip(shape, spacing, strict=True):
+        modes = max(2, math.ceil(2 * n * step / wavelength))
+        position = (np.arange(n) + 0.5) / n
+        phase = rng.uniform(0, math.pi, size=modes)
+        damping = np.exp(-0.5 * (2 * np.arange(modes) / modes) ** 2)
+        bases.append((np.cos(math.pi * position[:, None] * np.arange(modes) + phase) * damping).astype(np.float32))
+    field = rng.standard_normal(tuple(b.shape[1] for b in bases), dtype=np.float32)
+    for basis in bases:
+        field = np.tensordot(field, basis, axes=(0, 1))
+    field -= field.mean()
+    return np.asarray(field / max(float(field.std()), 1e-6), dtype=np.float32)
+
+
+def grid_mm(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], centre: tuple[float, float, float] = (0, 0, 0)
+) -> tuple[Array, Array, Array]:
+    """Return broadcastable coordinates in mm along each axis, zero at the volume's middle plus `centre`."""
+    axes = [
+        ((np.arange(n) - (n - 1) / 2) * step - c).astype(np.float32)
+        for n, step, c in zip(shape, spacing, centre, strict=True)
+    ]
+    return axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None, :]
+
+
+def ellipsoid(coordinates: tuple[Array, Array, Array], semi_axes: tuple[float, float, float]) -> Array:
+    """Return the normalised radius of an axis-aligned ellipsoid: below 1 inside, 1 on its surface."""
+    x, y, z = (c / a for c, a in zip(coordinates, semi_axes, strict=True))
+    return np.asarray(np.sqrt(x * x + y * y + z * z), dtype=np.float32)
