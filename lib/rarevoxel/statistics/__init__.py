@@ -1,0 +1,26 @@
+"""Imbalance statistics of a segmentation data set: lesion sizes, their shape, and the loss branch they ask for.
+
+Imports neither torch nor monailabel.
+"""
+
+from __future__ import annotations
+
+from rarevoxel.statistics.branch import Branch, branch_condition, select_branch
+from rarevoxel.statistics.case import CaseStatistics, StructureStatistics, case_statistics, slice_areas
+from rarevoxel.statistics.dataset import DatasetStatistics, SizeStatistics, Unit
+from rarevoxel.statistics.moments import Moments, bootstrap_shape
+
+__all__ = [
+    "Branch",
+    "CaseStatistics",
+    "DatasetStatistics",
+    "Moments",
+    "SizeStatistics",
+    "StructureStatistics",
+    "Unit",
+    "bootstrap_shape",
+    "branch_condition",
+    "case_statistics",
+    "select_branch",
+    "slice_areas",
+]
