@@ -1,0 +1,3 @@
+from rarevoxel.server.app import RareVoxelApp
+
+__all__ = ["RareVoxelApp"]

@@ -1,0 +1,211 @@
+"""The inference engine: from a case on disk to a label map on the grid the clinician sees."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import Compose, InvertibleTransform
+from torch import nn
+
+from rarevoxel.config import AppConfig
+from rarevoxel.errors import ModelError
+from rarevoxel.inference.windows import predict_logits
+from rarevoxel.labels import CLIENT_LABELS, REGIONS, labels_to_regions, regions_to_labels
+from rarevoxel.networks import load_weights
+from rarevoxel.transforms import Stage, ToSpacingd, build_transforms
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted mask.
+
+    Attributes:
+        labels: uint8 `(H, W, D)` of `CLIENT_LABELS` on the display volume's grid.
+        affine: that grid's voxel-to-world matrix, RAS mm.
+        regions_ml: volume per region in ml.
+        labels_ml: volume per label in ml.
+        latencies: seconds per step.
+        model: which weights answered.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    affine: npt.NDArray[np.float64]
+    regions_ml: dict[str, float]
+    labels_ml: dict[str, float]
+    latencies: dict[str, float] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    network: nn.Module
+    transforms: Compose
+    multiple: int
+    info: dict[str, Any]
+    source: Path
+    stamp: tuple[int, int]
+
+
+class Engine:
+    """Predicts masks with the newest good weights.
+
+    Args:
+        config: application configuration; preprocessing and network come from the weight file itself.
+        paths: weight files in order of preference (published, then starter); the first that exists serves.
+        device: where the network runs; CUDA when None and there is one.
+
+    A weight file that cannot be read never replaces weights that are already in service.
+    """
+
+    def __init__(self, config: AppConfig, paths: Sequence[Path], device: str | None = None) -> None:
+        self.config = config
+        self.paths = tuple(paths)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._lock = threading.Lock()
+        self._loaded: _Loaded | None = None
+        self._refused: tuple[Path, tuple[int, int]] | None = None
+
+    def available(self) -> bool:
+        """Say whether there are trained weights to serve."""
+        return self._loaded is not None or any(path.is_file() for path in self.paths)
+
+    def predict(self, image: Path) -> Prediction:
+        """Segment one case.
+
+        Args:
+            image: the display volume, a sibling, the case folder, or a 4-D file; see `LoadSequencesd`.
+
+        Raises:
+            InputError: if the case cannot be used, see `LoadSequencesd`.
+            ModelError: if there are no usable weights.
+        """
+        clock = _Clock()
+        loaded = self._current()
+        data = loaded.transforms({"image": str(image)})
+        clock.mark("pre")
+        logits = self._run(loaded, data["image"])
+        clock.mark("infer")
+        labels, affine = self._invert(loaded, logits, data["image"])
+        clock.mark("invert")
+        ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
+        regions = dict(zip(REGIONS, labels_to_regions(labels), strict=True))
+        counts = np.bincount(labels.ravel(), minlength=1 + len(CLIENT_LABELS))
+        prediction = Prediction(
+            labels=labels,
+            affine=affine,
+            regions_ml={name: round(float(np.count_nonzero(mask)) * ml, 4) for name, mask in regions.items()},
+            labels_ml={name: round(float(counts[CLIENT_LABELS[name]]) * ml, 4) for name in self.config.labels},
+            model={**loaded.info, "weights": loaded.source.name},
+        )
+        clock.mark("post")
+        return replace(prediction, latencies=clock.seconds())
+
+    def warm_up(self) -> None:
+        """Load the weights and run the network once, so that the first click is not the slow one."""
+        loaded = self._current()
+        channels = 4
+        size = [max(loaded.multiple, 32 - 32 % loaded.multiple)] * 3
+        self._run(loaded, torch.zeros((channels, *size)))
+
+    def _run(self, loaded: _Loaded, image: torch.Tensor) -> torch.Tensor:
+        plain = image.as_tensor() if isinstance(image, MetaTensor) else image
+        settings = self.config.inference
+        with self._lock:
+            logits = predict_logits(
+                loaded.network,
+                plain[None].to(self.device),
+                window=settings.window,
+                overlap=settings.overlap,
+                multiple=loaded.multiple,
+            )
+        return logits[0].cpu()
+
+    def _invert(
+        self, loaded: _Loaded, logits: torch.Tensor, image: MetaTensor
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+        """Resample probabilities to the cropped display grid, decide there, and paste uint8 labels back."""
+        data: dict[Any, Any] = {
+            "image": MetaTensor(
+                torch.sigmoid(logits), meta=image.meta, applied_operations=list(image.applied_operations)
+            )
+        }
+        for transform in reversed(loaded.transforms.transforms):
+            if isinstance(transform, InvertibleTransform):
+                data = transform.inverse(data)
+            if isinstance(transform, ToSpacingd):
+                masks = data["image"].as_tensor().numpy() >= self.config.inference.threshold
+                data["image"] = MetaTensor(
+                    torch.from_numpy(regions_to_labels(masks)[None]),
+                    meta=data["image"].meta,
+                    applied_operations=data["image"].applied_operations,
+                )
+        labels = data["image"]
+        return labels[0].numpy().astype(np.uint8), np.asarray(labels.affine, dtype=np.float64)
+
+    def _current(self) -> _Loaded:
+        """The weights in service, reloaded when a preferred file is new; a bad file leaves the old ones there."""
+        with self._lock:
+            problem: ModelError | None = None
+            for path in self.paths:
+                stamp = _stamp(path)
+                if stamp is None:
+                    continue
+                if self._loaded and (self._loaded.source, self._loaded.stamp) == (path, stamp):
+                    return self._loaded
+                if self._refused == (path, stamp) and self._loaded:
+                    return self._loaded
+                try:
+                    self._loaded = self._load(path, stamp)
+                    return self._loaded
+                except ModelError as error:
+                    problem = error
+                    self._refused = (path, stamp)
+                    logger.error("%s; keeping the previous weights", error)
+                    if self._loaded:
+                        return self._loaded
+            if problem:
+                raise problem
+            names = ", ".join(path.name for path in self.paths)
+            raise ModelError(f"no trained weights ({names})", "train the model, or put the starter weights back")
+
+    def _load(self, path: Path, stamp: tuple[int, int]) -> _Loaded:
+        network, shape, preprocessing, info = load_weights(path, self.device)
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        config = replace(self.config, preprocessing=preprocessing, network=shape)
+        return _Loaded(network, build_transforms(config, Stage.INFER), 2 ** (len(shape.filters) - 1), info, path, stamp)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+class _Clock:
+    """Seconds between marks."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._marks: dict[str, float] = {}
+
+    def mark(self, name: str) -> None:
+        now = time.perf_counter()
+        self._marks[name] = round(now - self._last, 4)
+        self._last = now
+
+    def seconds(self) -> dict[str, float]:
+        return {**self._marks, "total": round(self._last - self._start, 4)}

@@ -1,0 +1,83 @@
+"""The inference engine as a MONAI Label task."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from rarevoxel.config import AppConfig
+from rarevoxel.errors import ModelError, RequestError
+from rarevoxel.inference.engine import Engine
+from rarevoxel.volumes import write_labels
+
+logger = logging.getLogger(__name__)
+
+RESULT_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
+
+
+class SegmentationTask(InferTask):
+    """Serves one model.
+
+    Args:
+        name: model name.
+        engine: predicts the masks.
+        config: application configuration.
+        description: one line for clients.
+    """
+
+    def __init__(self, name: str, engine: Engine, config: AppConfig, description: str) -> None:
+        super().__init__(
+            type=InferType.SEGMENTATION, labels=dict(config.label_values), dimension=3, description=description
+        )
+        self.name = name
+        self.engine = engine
+
+    def is_valid(self) -> bool:
+        """Say whether there are trained weights; random ones are never served."""
+        return self.engine.available()
+
+    def get_path(self, validate: bool = True) -> str | None:
+        """Return the weight file in service, or with `validate=False` the one a site publishes to."""
+        if not validate:
+            return str(self.engine.paths[0])
+        return next((str(path) for path in self.engine.paths if path.is_file()), None)
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Segment `request["image"]`.
+
+        Returns:
+            A temporary file with the uint8 label map on the display grid, and the JSON of the reply: label names,
+            latencies in seconds, region and label volumes in ml, and which weights answered.
+
+        Raises:
+            RequestError: for a `result_extension` that cannot be written.
+            InputError, ModelError: see `Engine.predict`.
+        """
+        suffix = str(request.get("result_extension") or ".nii.gz")
+        if suffix not in RESULT_SUFFIXES:
+            raise RequestError(f"result_extension {suffix!r} cannot be written, expected one of {RESULT_SUFFIXES}")
+        if not self.engine.available():
+            raise ModelError(f"model {self.name!r} has no trained weights", "train it, or restore the starter weights")
+        prediction = self.engine.predict(Path(str(request["image"])))
+        started = time.perf_counter()
+        descriptor, name = tempfile.mkstemp(prefix="rarevoxel-", suffix=suffix)
+        os.close(descriptor)
+        write_labels(Path(name), prediction.labels, prediction.affine)
+        write = round(time.perf_counter() - started, 4)
+        latencies = {**prediction.latencies, "write": write, "total": round(prediction.latencies["total"] + write, 4)}
+        logger.info("segmented with %s in %.2f s", self.name, latencies["total"])
+        return name, {
+            "label_names": dict(self.labels),
+            "latencies": latencies,
+            "centroids": {},
+            "regions_ml": prediction.regions_ml,
+            "labels_ml": prediction.labels_ml,
+            "model": {"name": self.name, **prediction.model},
+        }

@@ -1,0 +1,240 @@
+"""The MONAI Label app: models, trainers, strategies and scores from `app.toml`."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monailabel.config import settings
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.batch_infer import BatchInferTask
+
+from rarevoxel import __version__
+from rarevoxel.config import AppConfig, load_config
+from rarevoxel.datastore import StudiesDatastore
+from rarevoxel.errors import ConfigError, NotFoundError, RareVoxelError, RequestError
+from rarevoxel.inference.engine import Engine
+from rarevoxel.inference.task import SegmentationTask
+from rarevoxel.labels import LabelScheme
+from rarevoxel.learning import FirstCase, RandomCase, RegionDiceScoring
+from rarevoxel.server.http import answering, answering_class
+from rarevoxel.training.task import TumorTrainTask
+
+logger = logging.getLogger(__name__)
+
+_ServedDatastore = answering_class(
+    StudiesDatastore,
+    "save_label",
+    "add_image",
+    "remove_image",
+    "remove_label",
+    "update_image_info",
+    "update_label_info",
+)
+
+
+class RareVoxelApp(MONAILabelApp):
+    """Serves what `app.toml` in the app folder describes.
+
+    Args:
+        app_dir: app folder; `model/` in it receives trained weights, `starter/` holds the first ones.
+        studies: studies folder, see `rarevoxel.studies`.
+        conf: `--conf` pairs; `models` picks models by name, comma-separated.
+
+    Raises:
+        ConfigError: for an `app.toml` that cannot be used, an unknown model or an unknown `--conf` key.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
+        folder = Path(app_dir)
+        self.app_config = load_config(folder / "app.toml")
+        self.model_dir = folder / "model"
+        self.starter = folder / "starter" / "starter.pt"
+        self.chosen = _chosen_models(self.app_config, conf)
+        self.engines = {name: Engine(self.app_config, [self._published(name), self.starter]) for name in self.chosen}
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=dict(conf),
+            name=self.app_config.name,
+            description=self.app_config.description,
+            version=__version__,
+            labels=list(self.app_config.labels),
+        )
+        # The host starts one scoring process per click; scores are asked for instead (POST /scoring/<model>).
+        self._auto_update_scoring = False
+
+    def _published(self, name: str) -> Path:
+        return self.model_dir / f"{name}.pt"
+
+    def init_datastore(self) -> Datastore:
+        """Return the studies folder; a remote archive falls back to the host's own datastores."""
+        if self.studies.startswith(("http://", "https://")):
+            return super().init_datastore()
+        datastore = _ServedDatastore(
+            self.studies,
+            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
+        datastore.scheme = LabelScheme("app", self.app_config.label_values)
+        return datastore
+
+    def init_infers(self) -> dict[str, SegmentationTask]:
+        """Return one segmentation task per model."""
+        return {
+            name: SegmentationTask(name, engine, self.app_config, self.app_config.models[name].description)
+            for name, engine in self.engines.items()
+        }
+
+    def init_trainers(self) -> dict[str, TumorTrainTask]:
+        """Return one trainer per model."""
+        return {
+            name: TumorTrainTask(name, self.app_config, self.model_dir, self._published(name), self.starter)
+            for name in self.chosen
+        }
+
+    def init_strategies(self) -> dict[str, Any]:
+        """Return the ways to pick the next sample."""
+        return {"random": RandomCase(), "first": FirstCase()}
+
+    def init_scoring_methods(self) -> dict[str, RegionDiceScoring]:
+        """Return one score per model: its region Dice on the submitted labels."""
+        return {name: RegionDiceScoring(name, engine) for name, engine in self.engines.items()}
+
+    def init_batch_infer(self) -> Any:
+        """Return batch inference that does not look for GPUs where there are none."""
+        task = BatchInferTask()
+
+        def run(request: dict[str, Any], datastore: Datastore, infer: Any) -> Any:
+            if not torch.cuda.is_available():
+                request = {**request, "device": "cpu", "multi_gpu": False}
+            return task(request, datastore, infer)
+
+        return run
+
+    def on_init_complete(self) -> None:
+        """Warm the models up in the background, so that the first click is answered like any other."""
+        super().on_init_complete()
+        threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+
+    def _warm_up(self) -> None:
+        for name, engine in self.engines.items():
+            try:
+                engine.warm_up()
+            except RareVoxelError as error:
+                logger.warning("model %s: %s", name, error)
+
+    @answering
+    def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
+        """Segment a case; see `SegmentationTask`.
+
+        Raises:
+            HttpError: 404 for an unknown model or case, 422 for a case that cannot be used.
+        """
+        model = str(request.get("model") or "")
+        if model not in self._infers:
+            raise NotFoundError(f"no model {model!r}, expected one of {sorted(self._infers)}", "GET /info/ lists them")
+        self._check_image(request, datastore or self.datastore())
+        return super().infer(dict(request), datastore)
+
+    @answering
+    def train(self, request: Mapping[str, Any]) -> Any:
+        """Train a model; see `TumorTrainTask`.
+
+        Raises:
+            HttpError: 404 for an unknown model, 409 with too few labels, 422 for an impossible option.
+        """
+        self.check_training(request)
+        return super().train(dict(request))
+
+    @answering
+    def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
+        """Score a model on the submitted labels; see `RegionDiceScoring`.
+
+        Raises:
+            HttpError: 404 for an unknown method.
+        """
+        method = str(request.get("method") or "")
+        if method not in self._scoring_methods:
+            known = sorted(self._scoring_methods)
+            raise NotFoundError(f"no scoring method {method!r}, expected one of {known}", "GET /info/ lists them")
+        return super().scoring(dict(request), datastore)
+
+    @answering
+    def next_sample(self, request: Mapping[str, Any]) -> Any:
+        """Pick the next case to label; an empty object when all are labelled.
+
+        Raises:
+            HttpError: 404 for an unknown strategy.
+        """
+        strategy = str(request.get("strategy") or "random")
+        if strategy not in self._strategies:
+            known = sorted(self._strategies)
+            raise NotFoundError(f"no strategy {strategy!r}, expected one of {known}", "GET /info/ lists them")
+        return super().next_sample({**request, "strategy": strategy})
+
+    def bundle_path(self, model: str | None) -> None:
+        """Refuse unknown models before a background task is made of them (the host asks here first).
+
+        Raises:
+            HttpError: 404 for an unknown model.
+        """
+        if model is not None:
+            answering(self.check_model)(model)
+
+    def check_model(self, model: str) -> None:
+        """Raise unless a model of this name is offered.
+
+        Raises:
+            NotFoundError: listing the models there are.
+        """
+        if model not in self._infers:
+            raise NotFoundError(f"no model {model!r}, expected one of {sorted(self._infers)}", "GET /info/ lists them")
+
+    def check_training(self, request: Mapping[str, Any]) -> None:
+        """Raise unless a training request names a model and possible options.
+
+        Raises:
+            NotFoundError: for an unknown model.
+            RequestError: for an impossible option.
+        """
+        model = str(request.get("model") or "")
+        self.check_model(model)
+        self._trainers[model].options(request)
+
+    def _check_image(self, request: Mapping[str, Any], datastore: Datastore) -> None:
+        """Only cases of the datastore, uploads and sessions are read; never a path a client names."""
+        image = request.get("image")
+        if not isinstance(image, str) or not image:
+            raise RequestError(f"image is {image!r}, expected a case id", "name a case, or upload a file")
+        if datastore.get_image_uri(image):
+            return
+        path = Path(image)
+        uploaded = path.is_absolute() and path.parent == Path(tempfile.gettempdir()) and path.is_file()
+        sessions = self.sessions()
+        session = sessions is not None and Path(sessions.store_path) in path.parents and path.exists()
+        if not uploaded and not session:
+            raise NotFoundError(
+                f"no case {image[:80]!r} in this datastore", "GET /datastore/?output=all lists the cases"
+            )
+
+
+def _chosen_models(config: AppConfig, conf: Mapping[str, str]) -> list[str]:
+    unknown = sorted(set(conf) - {"models", "server_mode"})
+    if unknown:
+        raise ConfigError(f"--conf {unknown}: unknown key, expected 'models'", "for example --conf models calf")
+    wanted = conf.get("models", "all")
+    if wanted.strip().lower() == "all":
+        return list(config.models)
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    missing = [name for name in names if name not in config.models]
+    if missing or not names:
+        raise ConfigError(f"--conf models {wanted!r}: unknown model {missing}, expected some of {list(config.models)}")
+    return names

@@ -1,0 +1,229 @@
+"""One training run, from labelled cases to a verdict: measure, choose the loss, train, judge, publish or keep."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rarevoxel.config import AppConfig
+from rarevoxel.errors import ConflictError, GeometryError, ModelError, RareVoxelError
+from rarevoxel.labels import CLIENT_SCHEME
+from rarevoxel.losses import LossChoice, build_loss
+from rarevoxel.networks import build_network, load_weights, save_weights
+from rarevoxel.statistics import CaseStatistics, DatasetStatistics, case_statistics
+from rarevoxel.training.gate import Verdict, judge, publish
+from rarevoxel.training.loop import History, fit
+from rarevoxel.training.options import TrainOptions
+from rarevoxel.training.split import Split, split_cases
+from rarevoxel.transforms import load_sequences
+from rarevoxel.volumes import Grid, read_label_volume
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelledCase:
+    """A case with an accepted label.
+
+    Args:
+        id: case id.
+        patient: patient id; decides the side of the split.
+        image: display volume (the transforms find its siblings).
+        label: label map of `CLIENT_LABELS` on the display volume's grid.
+    """
+
+    id: str
+    patient: str
+    image: Path
+    label: Path
+
+    def entry(self) -> dict[str, str]:
+        """Return the case as the transforms take it."""
+        return {"id": self.id, "image": str(self.image), "label": str(self.label)}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes.
+
+    Args:
+        run: folder of this run: candidate weights, stats and lineage.
+        published: the weight file in service once a site has trained.
+        starter: the weight file in service before that.
+        stats: the JSON file clients see progress in; rewritten whole after every epoch.
+    """
+
+    run: Path
+    published: Path
+    starter: Path
+    stats: Path
+
+    @property
+    def in_service(self) -> tuple[Path, Path]:
+        """Weight files in order of preference."""
+        return (self.published, self.starter)
+
+
+def train_model(
+    config: AppConfig, options: TrainOptions, cases: Sequence[LabelledCase], places: Places
+) -> dict[str, Any]:
+    """Train one model and publish it if it is better than the one in service.
+
+    Cases that cannot be read are left out and listed with their reason. Size statistics come from the labels of all
+    usable cases; training and judging happen on different patients (see `split_cases`).
+
+    Args:
+        config: application configuration.
+        options: the run's options.
+        cases: cases with accepted labels.
+        places: where to read and write.
+
+    Returns:
+        The final stats, as also written to `places.stats`.
+
+    Raises:
+        ConflictError: with too few usable labelled patients.
+        TrainingError: when the loss stops being a number.
+    """
+    started = time.time()
+    config = replace(config, training=replace(config.training, patches_per_case=options.patches_per_case))
+    places.run.mkdir(parents=True, exist_ok=True)
+    usable, measured, skipped = _measure(cases)
+    try:
+        split = split_cases({case.id: case.patient for case in usable}, config.training.holdout)
+    except ConflictError as error:
+        if skipped:
+            left_out = "; ".join(f"{case}: {reason}" for case, reason in skipped.items())
+            raise ConflictError(f"{error.message}; left out: {left_out}", error.hint) from error
+        raise
+    statistics = DatasetStatistics.from_cases(measured, minimum_n=config.training.minimum_n)
+    choice = build_loss(options.loss, statistics)
+    logger.info("loss %s: %s", choice.name, choice.reason)
+
+    network, start, config = _network(config, options, places)
+    facts = _facts(options, choice, statistics, split, skipped, start)
+
+    def on_epoch(epoch: int, history: History) -> None:
+        _write_json(places.stats, {**facts, **_progress(epoch, options, history, started)})
+
+    entries = {case.id: case.entry() for case in usable}
+    holdout = [entries[case] for case in split.holdout]
+    on_epoch(0, History())
+    train = [entries[case] for case in split.train]
+    weights, history = fit(network, choice.loss, config, options, train, holdout, on_epoch=on_epoch)
+    network.load_state_dict(weights)
+    candidate = places.run / "candidate.pt"
+    info = {"name": places.published.stem, "loss": choice.name, "cases": len(split.train), "epochs": options.max_epochs}
+    save_weights(candidate, network, config.network, config.preprocessing, info)
+    verdict = judge(config, candidate, places.in_service, holdout)
+    logger.info("%s", verdict.reason)
+    if verdict.publish:
+        publish(candidate, places.published)
+    stats = {**facts, **_progress(options.max_epochs, options, history, started), **_outcome(verdict, started)}
+    _write_json(places.stats, stats)
+    _write_json(places.run / "lineage.json", {**stats, "versions": _versions(), "configuration": asdict(config)})
+    return stats
+
+
+def _measure(
+    cases: Sequence[LabelledCase],
+) -> tuple[list[LabelledCase], list[CaseStatistics], dict[str, str]]:
+    """Read every case once: its sizes when it is usable, the reason when it is not."""
+    usable, measured, skipped = [], [], {}
+    for case in cases:
+        try:
+            volume = read_label_volume(case.label)
+            CLIENT_SCHEME.check(volume.array, case.id)
+            image = load_sequences(case.image)
+            grid = Grid(tuple(image.shape[1:]), image.affine.numpy())
+            if not grid.matches(volume.grid, tol=1e-2):
+                msg = f"{case.id}: label grid {volume.grid.describe()} is not the image's {grid.describe()}"
+                raise GeometryError(msg, "save the label on the display volume's grid")
+            measured.append(case_statistics(volume.array, volume.grid.spacing, case.id))
+            usable.append(case)
+        except RareVoxelError as error:
+            logger.warning("left out: %s", error)
+            skipped[case.id] = str(error)
+    return usable, measured, skipped
+
+
+def _network(config: AppConfig, options: TrainOptions, places: Places) -> tuple[torch.nn.Module, str, AppConfig]:
+    """The network to start from: the weights in service (with their own preprocessing), or a new one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if options.pretrained:
+        for path in places.in_service:
+            try:
+                network, shape, preprocessing, _ = load_weights(path, device)
+            except ModelError as error:
+                logger.info("not starting from %s", error)
+                continue
+            config = replace(config, network=shape, preprocessing=preprocessing)
+            return network.to(memory_format=torch.channels_last_3d), path.name, config  # type: ignore[call-overload]
+    torch.manual_seed(options.seed)
+    network = build_network(config.network).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network, "random weights", config
+
+
+def _facts(
+    options: TrainOptions,
+    choice: LossChoice,
+    statistics: DatasetStatistics,
+    split: Split,
+    skipped: Mapping[str, str],
+    start: str,
+) -> dict[str, Any]:
+    """What is known before the first step; clients see it from the first epoch on."""
+    return {
+        "options": options.to_dict(),
+        "loss": {"name": choice.name, "reason": choice.reason},
+        "statistics": {region: sizes.to_dict() for region, sizes in statistics.by_region.items()},
+        "split": {"train": list(split.train), "holdout": list(split.holdout), "note": split.note},
+        "skipped": dict(skipped),
+        "start": start,
+    }
+
+
+def _progress(epoch: int, options: TrainOptions, history: History, started: float) -> dict[str, Any]:
+    """Progress under the keys MONAI Label's clients read."""
+    elapsed = time.strftime("%H:%M:%S", time.gmtime(time.time() - started))
+    return {
+        "epoch": epoch,
+        "current_epoch": epoch,
+        "total_epochs": options.max_epochs,
+        "start_ts": int(started),
+        "current_time": elapsed,
+        "best_metric": round(max(history.best_dice, 0.0), 4),
+        "train": {"loss": [round(value, 5) for value in history.loss]},
+        "eval": {"dice": {str(at): scores for at, scores in history.dice.items()}, "best_epoch": history.best_epoch},
+    }
+
+
+def _outcome(verdict: Verdict, started: float) -> dict[str, Any]:
+    return {
+        "best_metric": round(max(verdict.candidate, verdict.incumbent or 0.0, 0.0), 4),
+        "total_time": time.strftime("%H:%M:%S", time.gmtime(time.time() - started)),
+        "gate": asdict(verdict),
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("rarevoxel", "torch", "monai", "numpy", "scipy", "nibabel")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a JSON file whole: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,160 @@
+"""The starter model: trained on nothing but phantoms whose shapes and contrasts vary beyond what scanners produce."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
+
+from rarevoxel.config import AppConfig
+from rarevoxel.labels import labels_to_regions
+from rarevoxel.losses import build_loss
+from rarevoxel.networks import build_network, fast_dtype, save_weights
+from rarevoxel.phantom import PhantomSpec, Severity, render, tissue_to_labels, tumour_map
+from rarevoxel.transforms.normalize import NormalizeBrain
+
+logger = logging.getLogger(__name__)
+
+VOLUME = (80, 96, 80)
+REGIMES = (
+    Severity(median_ml=50.0, sigma=0.6, foci=(1, 1), lesion_share=0.0),
+    Severity(median_ml=50.0, sigma=0.6, foci=(1, 2), lesion_share=0.05),
+    Severity(median_ml=12.0, sigma=0.9, foci=(1, 4), lesion_share=0.2),
+    Severity(median_ml=10.0, sigma=0.9, foci=(6, 25), lesion_share=0.97),
+)
+POOL = 48
+REUSE = 4
+
+
+class PhantomStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Endless `(image (4, H, W, D), regions (3, H, W, D))` pairs, each rendered anew.
+
+    Shapes are costly and contrasts cheap, so a tissue map is kept in a pool and rendered several times with other
+    contrasts, flips, blur, noise and bias before a new one takes its place.
+
+    Args:
+        config: gives spacing and normalisation.
+        seed: seed of the stream; each loader worker draws its own branch of it.
+    """
+
+    def __init__(self, config: AppConfig, seed: int) -> None:
+        self.spacing = config.preprocessing.spacing
+        low, high = config.preprocessing.percentiles
+        self.normalize = NormalizeBrain((low, high))
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        pool: list[npt.NDArray[np.uint8]] = []
+        count = 0
+        while True:
+            if len(pool) < POOL or count % REUSE == 0:
+                spacing = tuple(float(s * rng.uniform(0.9, 1.12)) for s in self.spacing)
+                regime = REGIMES[rng.integers(len(REGIMES))]
+                pool.append(tumour_map(rng, PhantomSpec(size=VOLUME, spacing=spacing, severity=regime)))  # type: ignore[arg-type]
+                pool = pool[-POOL:]
+            count += 1
+            yield self._sample(pool[rng.integers(len(pool))], rng)
+
+    def _sample(self, tissue: npt.NDArray[np.uint8], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        if rng.random() < 0.5:
+            tissue = tissue[::-1]
+        images = render(
+            tissue,
+            rng,
+            self.spacing,  # type: ignore[arg-type]
+            spread=rng.uniform(0.02, 0.13),
+            noise=rng.uniform(0.004, 0.05),
+            bias=rng.uniform(0.0, 0.3),
+            blur_mm=rng.uniform(0.6, 2.2),
+        )
+        images = images ** rng.uniform(0.7, 1.4, size=(4, 1, 1, 1)).astype(np.float32) * (images > 0)
+        image = self.normalize(torch.from_numpy(images))
+        if rng.random() < 0.08:
+            image[int(rng.integers(4))] = 0
+        regions = torch.from_numpy(labels_to_regions(tissue_to_labels(tissue)).astype(np.float32))
+        crop = self._crop(tissue, rng)
+        return image[(slice(None), *crop)].contiguous(), regions[(slice(None), *crop)].contiguous()
+
+    def _crop(self, tissue: npt.NDArray[np.uint8], rng: np.random.Generator) -> tuple[slice, ...]:
+        """The whole volume now and then, else a box around a voxel of disease or of anything."""
+        if rng.random() < 0.2:
+            return tuple(slice(0, n) for n in tissue.shape)
+        size = [int(rng.choice((48, 64, 80))) for _ in range(3)]
+        sick = np.argwhere(tissue_to_labels(tissue) > 0)
+        centre = sick[rng.integers(len(sick))] if len(sick) and rng.random() < 0.7 else rng.integers(tissue.shape)
+        starts = [
+            int(np.clip(c - rng.integers(s // 4, 3 * s // 4 + 1), 0, n - s))
+            for c, s, n in zip(centre, size, tissue.shape, strict=True)
+        ]
+        return tuple(slice(start, start + s) for start, s in zip(starts, size, strict=True))
+
+
+def train_starter(config: AppConfig, out: Path, *, steps: int = 9000, seed: int = 0, workers: int = 1) -> Path:
+    """Train the starter weights and write them, with a checkpoint every 500 steps.
+
+    The weights written are the exponential moving average of the trained ones.
+
+    Args:
+        config: network, spacing and learning rate.
+        out: the weight file.
+        steps: optimisation steps, one sample each.
+        seed: seed of everything.
+        workers: processes that make phantoms.
+
+    Returns:
+        `out`.
+    """
+    torch.manual_seed(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = build_network(config.network).to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    average = deepcopy(network)
+    loss_function, _ = build_loss("dice_ce")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.training.learning_rate, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.training.learning_rate, steps, pct_start=0.05)
+    loader = DataLoader(PhantomStream(config, seed), batch_size=1, num_workers=workers, prefetch_factor=4)
+    running, started = 1.0, time.monotonic()
+    bar = tqdm(zip(range(1, steps + 1), loader, strict=False), total=steps, desc="starter", disable=None)
+    for step, (image, regions) in bar:
+        loss = _step(network, loss_function, optimizer, image.to(device), regions.to(device))
+        schedule.step()
+        running += 0.01 * (loss - running)
+        _average(average, network, min(0.999, step / (step + 10)))
+        if step % 100 == 0:
+            bar.set_postfix(loss=f"{running:.3f}")
+            logger.info("starter step %d loss %.4f minutes %.1f", step, running, (time.monotonic() - started) / 60)
+        if step % 500 == 0 or step == steps:
+            info = {"name": "starter", "steps": step, "planned_steps": steps, "seed": seed, "loss": running}
+            save_weights(out, average, config.network, config.preprocessing, info)
+    return out
+
+
+def _step(
+    network: nn.Module, loss_function: nn.Module, optimizer: torch.optim.Optimizer, image: torch.Tensor, y: torch.Tensor
+) -> float:
+    dtype = fast_dtype(image.device)
+    image = image.contiguous(memory_format=torch.channels_last_3d)
+    with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        logits = network(image)
+    loss = loss_function(logits.float(), y)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, current in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(current, 1 - decay)
