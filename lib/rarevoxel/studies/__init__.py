@@ -1,0 +1,7 @@
+"""The studies folder: what a server shows, made from cases as they lie on disk."""
+
+from rarevoxel.cases.folders import TABLE_NAME
+from rarevoxel.cases.table import Study, load_table, patients, save_table
+from rarevoxel.studies.write import StudiesReport, write_studies
+
+__all__ = ["TABLE_NAME", "StudiesReport", "Study", "load_table", "patients", "save_table", "write_studies"]

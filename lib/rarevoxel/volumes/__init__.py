@@ -1,0 +1,32 @@
+"""Volumes on disk: NIfTI, NRRD and MetaImage in, checked; NIfTI and NRRD out, atomically."""
+
+from rarevoxel.volumes.files import SUFFIXES, replace_file, volume_stem, volume_suffix
+from rarevoxel.volumes.grid import Grid, check_affine
+from rarevoxel.volumes.read import (
+    Volume,
+    check_image,
+    read_channels,
+    read_header,
+    read_label_volume,
+    read_labels,
+    read_volume,
+)
+from rarevoxel.volumes.write import write_labels, write_volume
+
+__all__ = [
+    "SUFFIXES",
+    "Grid",
+    "Volume",
+    "check_affine",
+    "check_image",
+    "read_channels",
+    "read_header",
+    "read_label_volume",
+    "read_labels",
+    "read_volume",
+    "replace_file",
+    "volume_stem",
+    "volume_suffix",
+    "write_labels",
+    "write_volume",
+]
