@@ -82,11 +82,11 @@ def _fill_cortex(
     unit: float,
 ) -> None:
     """White matter inside; grey ribbons along the zero sheets of a folding field, with fluid in the sulci."""
-    fold = np.abs(smooth_field(rng, depth.shape, spacing, 17 * unit))  # type: ignore[arg-type]
+    fold = np.abs(smooth_field(rng, depth.shape, spacing, rng.uniform(13, 18) * unit))  # type: ignore[arg-type]
     tissue[depth > 0] = Tissue.WHITE
-    sulcus_depth = rng.uniform(9, 15) * unit
+    sulcus_depth = rng.uniform(14, 26) * unit
     fading = np.clip(1 - depth / sulcus_depth, 0, 1)
-    tissue[(depth > 0) & ((depth < 2.6 * unit) | (fold < rng.uniform(0.55, 0.9) * fading))] = Tissue.GREY
+    tissue[(depth > 0) & ((depth < 2.6 * unit) | (fold < rng.uniform(0.7, 1.1) * np.sqrt(fading)))] = Tissue.GREY
     tissue[(depth > 0) & (fold < rng.uniform(0.08, 0.2) * fading)] = Tissue.CSF
 
 

@@ -55,6 +55,7 @@ def render(
     noise: float = 0.02,
     bias: float = 0.1,
     blur_mm: float = 1.0,
+    table: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Draw the four sequences of a tissue map.
 
@@ -67,12 +68,13 @@ def render(
             relative to the brightest tissue.
         bias: standard deviation of the log of the multiplicative bias field.
         blur_mm: width (sigma, mm) of the point spread that mixes neighbouring tissues.
+        table: mean signal per sequence and tissue `(4, tissues)`; drawn by `contrast_table` when None.
 
     Returns:
         float32 `(4, H, W, D)` in the order t1n, t1c, t2w, t2f; exactly 0 outside the brain, positive inside.
     """
     shape = tissue.shape
-    table = contrast_table(rng, spread)
+    table = contrast_table(rng, spread) if table is None else table
     brain = tissue != Tissue.AIR
     texture = smooth_field(rng, shape, spacing, 12.0)  # type: ignore[arg-type]
     lesion_texture = smooth_field(rng, shape, spacing, 8.0) * (tissue >= Tissue.EDEMA)  # type: ignore[arg-type]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
@@ -19,7 +20,9 @@ from rarevoxel.config import AppConfig
 from rarevoxel.labels import labels_to_regions
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import build_network, fast_dtype, save_weights
-from rarevoxel.phantom import PhantomSpec, Severity, render, tissue_to_labels, tumour_map
+from rarevoxel.phantom import PhantomSpec, Severity, Tissue, contrast_table, render, tissue_to_labels, tumour_map
+from rarevoxel.phantom.appearance import SEQUENCES
+from rarevoxel.phantom.fields import smooth_field
 from rarevoxel.transforms.normalize import NormalizeBrain
 
 logger = logging.getLogger(__name__)
@@ -73,14 +76,15 @@ class PhantomStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
             tissue,
             rng,
             self.spacing,  # type: ignore[arg-type]
-            spread=rng.uniform(0.02, 0.13),
-            noise=rng.uniform(0.004, 0.05),
-            bias=rng.uniform(0.0, 0.3),
-            blur_mm=rng.uniform(0.6, 2.2),
+            table=random_contrast(rng),
+            noise=rng.uniform(0.004, 0.045),
+            bias=rng.uniform(0.0, 0.25),
+            blur_mm=rng.uniform(0.5, 2.0),
         )
-        images = images ** rng.uniform(0.7, 1.4, size=(4, 1, 1, 1)).astype(np.float32) * (images > 0)
+        images *= healthy_variation(tissue, rng, self.spacing)
+        images = images ** rng.uniform(0.7, 1.4, size=(4, 1, 1, 1)).astype(np.float32)
         image = self.normalize(torch.from_numpy(images))
-        if rng.random() < 0.08:
+        if rng.random() < 0.06:
             image[int(rng.integers(4))] = 0
         regions = torch.from_numpy(labels_to_regions(tissue_to_labels(tissue)).astype(np.float32))
         crop = self._crop(tissue, rng)
@@ -100,7 +104,52 @@ class PhantomStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         return tuple(slice(start, start + s) for start, s in zip(starts, size, strict=True))
 
 
-def train_starter(config: AppConfig, out: Path, *, steps: int = 9000, seed: int = 0, workers: int = 1) -> Path:
+def random_contrast(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Draw tissue contrasts `(4, tissues)` wider than any protocol: only what defines a lesion is kept.
+
+    Oedema and core are brighter on t2f than healthy tissue, and a rim brightens after contrast; how a lesion looks
+    on the other sequences is free, because real ones are now dark, now equal to their surroundings.
+    """
+    table = contrast_table(rng, rng.uniform(0.02, 0.1))
+    if rng.random() < 0.25:
+        return table
+    t1n, t1c, t2w, t2f = table
+    white, grey = Tissue.WHITE, Tissue.GREY
+    t2f[grey] = t2f[white] + rng.uniform(-0.03, 0.2)
+    t2f[Tissue.NUCLEUS] = t2f[white] + rng.uniform(-0.03, 0.18)
+    healthy = max(t2f[white], t2f[grey], t2f[Tissue.NUCLEUS])
+    for lesion in (Tissue.EDEMA, Tissue.CORE, Tissue.NECROSIS):
+        t1n[lesion] = rng.uniform(0.2, t1n[white] + 0.03)
+        t1c[lesion] = t1n[lesion] + rng.uniform(-0.03, 0.1)
+        t2w[lesion] = rng.uniform(t2w[white] + 0.02, 1.0)
+    t2f[Tissue.EDEMA] = healthy + rng.uniform(0.06, 0.4)
+    t2f[Tissue.CORE] = healthy + rng.uniform(-0.05, 0.45)
+    t2f[Tissue.NECROSIS] = rng.uniform(0.1, healthy + 0.4)
+    t1n[Tissue.ENHANCING] = rng.uniform(0.25, t1n[white] + 0.1)
+    t1c[Tissue.ENHANCING] = max(t1n[Tissue.ENHANCING] + rng.uniform(0.12, 0.5), t1c[white] + rng.uniform(0.03, 0.4))
+    t2w[Tissue.ENHANCING] = rng.uniform(t2w[white], 0.95)
+    t2f[Tissue.ENHANCING] = healthy + rng.uniform(-0.05, 0.45)
+    return np.clip(table, 0.02 * (np.arange(len(Tissue)) > 0), None).astype(np.float32)
+
+
+def healthy_variation(
+    tissue: npt.NDArray[np.uint8], rng: np.random.Generator, spacing: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Draw a factor `(4, H, W, D)` near 1 that makes healthy tissue uneven, so that uneven is not yet a lesion."""
+    step = (spacing[0], spacing[1], spacing[2])
+    strength = np.zeros(len(Tissue), dtype=np.float32)
+    strength[[Tissue.GREY, Tissue.NUCLEUS, Tissue.CSF]] = rng.uniform(0, 0.14)
+    strength[Tissue.WHITE] = rng.uniform(0, 0.06)
+    strength[Tissue.EDEMA :] = rng.uniform(0, 0.12)
+    fields = np.stack([smooth_field(rng, tissue.shape, step, rng.uniform(8, 40)) for _ in SEQUENCES])  # type: ignore[arg-type]
+    factor = np.exp(strength[tissue] * fields)
+    if rng.random() < 0.4:
+        edge = (tissue != Tissue.AIR) & ~ndimage.binary_erosion(tissue != Tissue.AIR)
+        factor[:, edge] *= rng.uniform(0.5, 1.7, size=(4, 1)).astype(np.float32)
+    return factor.astype(np.float32)
+
+
+def train_starter(config: AppConfig, out: Path, *, steps: int = 7500, seed: int = 0, workers: int = 1) -> Path:
     """Train the starter weights and write them, with a checkpoint every 500 steps.
 
     The weights written are the exponential moving average of the trained ones.
