@@ -61,7 +61,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         _require(
-            len(self.filters) >= 2 and min(self.filters) >= 1, f"filters ({self.filters}) needs >= 2 positive levels"
+            len(self.filters) >= 3 and min(self.filters) >= 1, f"filters ({self.filters}) needs >= 3 positive levels"
         )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +13,7 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from rarevoxel.config import NetworkConfig, Preprocessing, build
-from rarevoxel.errors import ConfigError, ModelError
+from rarevoxel.errors import ModelError
 
 FORMAT = 1
 """Version of the weight file's layout."""
@@ -49,21 +47,28 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def save_weights(
-    path: Path, network: nn.Module, config: NetworkConfig, preprocessing: Preprocessing, info: Mapping[str, Any]
+    path: Path,
+    network: nn.Module,
+    config: NetworkConfig,
+    preprocessing: Preprocessing,
+    info: Mapping[str, Any],
+    *,
+    half: bool = False,
 ) -> None:
     """Write a weight file so that a reader sees the old file or the whole new one, never a torn one.
 
     Args:
         path: the file to write or replace.
-        network: its `state_dict` is stored, as float32 tensors.
+        network: its `state_dict` is stored.
         config: the network's shape.
         preprocessing: what the network was trained with.
         info: plain data about the weights (no tensors, no numpy).
+        half: store float16 instead of float32, for weights that are shipped; they are loaded as float32 again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "format": FORMAT,
-        "model": {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()},
+        "model": _stored(network, torch.float16 if half else torch.float32),
         "network": asdict(config),
         "preprocessing": asdict(preprocessing),
         "info": dict(info),
@@ -77,6 +82,15 @@ def save_weights(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _stored(network: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The tensors to write; a tensor the network knows under two names is written once."""
+    seen: dict[int, torch.Tensor] = {}
+    return {
+        key: seen.setdefault(value.data_ptr(), value.detach().to("cpu", dtype).contiguous())
+        for key, value in network.state_dict().items()
+    }
 
 
 def load_weights(
@@ -94,7 +108,7 @@ def load_weights(
         raise ModelError(f"{path.name}: no trained weights", "train the model, or put the app's starter weights back")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # Of torn bytes the unpickler makes whatever error they happen to spell.
         msg = f"{path.name}: not a readable weight file ({type(error).__name__})"
         raise ModelError(msg, "restore the previous version or train again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -104,6 +118,6 @@ def load_weights(
         preprocessing = build(Preprocessing, content["preprocessing"], path.name)
         network = build_network(config)
         network.load_state_dict(content["model"])
-    except (KeyError, RuntimeError, ConfigError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path.name}: weights do not fit their network: {error}", "train the model again") from error
     return network.to(device).eval(), config, preprocessing, dict(content.get("info", {}))

@@ -9,7 +9,7 @@ from monai.losses import DiceLoss
 from rarevoxel.errors import InputError, RequestError
 from rarevoxel.losses import Branch, CALFLoss
 from rarevoxel.losses.voxel import one_vs_rest_logits, voxel_loss
-from rarevoxel.statistics.dataset import SizeStatistics
+from rarevoxel.statistics import SizeStatistics
 
 BRANCHES = [branch.value for branch in Branch]
 VARIANTS = ["stable", "published"]

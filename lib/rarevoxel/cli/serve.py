@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rarevoxel.bundled import bundled_app
+from rarevoxel.bundled import bundled_app, default_home
 from rarevoxel.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Serve until stopped."""
     try:
-        from rarevoxel.server.launcher import default_home, serve
+        from rarevoxel.server.launcher import serve
     except ImportError as error:
         raise ConfigError(f"the server is not installed ({error})", "pip install 'rarevoxel[label]'") from error
     home = (args.home or default_home()).absolute()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,12 @@ class Engine:
         """Say whether there are trained weights to serve."""
         return self._loaded is not None or any(path.is_file() for path in self.paths)
 
-    def predict(self, image: Path) -> Prediction:
+    def predict(self, image: Path | Mapping[str, Path]) -> Prediction:
         """Segment one case.
 
         Args:
-            image: the display volume, a sibling, the case folder, or a 4-D file; see `LoadSequencesd`.
+            image: the display volume, a sibling, the case folder, a 4-D file, or sequence name -> file; see
+                `LoadSequencesd`.
 
         Raises:
             InputError: if the case cannot be used, see `LoadSequencesd`.
@@ -93,7 +94,7 @@ class Engine:
         """
         clock = _Clock()
         loaded = self._current()
-        data = loaded.transforms({"image": str(image)})
+        data = loaded.transforms({"image": image})
         clock.mark("pre")
         logits = self._run(loaded, data["image"])
         clock.mark("infer")

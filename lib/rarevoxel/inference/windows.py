@@ -29,6 +29,8 @@ def predict_logits(
     """
     shape = image.shape[2:]
     padding = [(-n) % multiple for n in shape]
+    if all(n + more == multiple for n, more in zip(shape, padding, strict=True)):
+        padding[-1] += multiple  # Instance normalisation needs more than one voxel at the deepest level.
     flat = [p for pad in reversed(padding) for p in (0, pad)]
     padded = functional.pad(image, flat).contiguous(memory_format=torch.channels_last_3d)
     dtype = fast_dtype(image.device)
@@ -36,6 +38,8 @@ def predict_logits(
         if all(n <= w for n, w in zip(padded.shape[2:], window, strict=True)):
             logits = network(padded)
         else:
-            roi = [min(w - w % multiple, n) for w, n in zip(window, padded.shape[2:], strict=True)]
+            roi = [min(max(w - w % multiple, multiple), n) for w, n in zip(window, padded.shape[2:], strict=True)]
+            if all(n == multiple for n in roi):
+                roi[-1] += multiple
             logits = sliding_window_inference(padded, roi, 1, network, overlap=overlap, mode="gaussian")
     return torch.as_tensor(logits).float()[:, :, : shape[0], : shape[1], : shape[2]]

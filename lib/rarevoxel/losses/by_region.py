@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rarevoxel.errors import RequestError
 from rarevoxel.losses.checks import unknown_name
-from rarevoxel.statistics.dataset import DatasetStatistics, SizeStatistics
+from rarevoxel.statistics import DatasetStatistics, SizeStatistics
 
 Statistics = DatasetStatistics | Mapping[str, SizeStatistics] | SizeStatistics
 """What a loss can be chosen from: a whole data set, size statistics by region, or one set of sizes."""

@@ -13,8 +13,8 @@ from rarevoxel.losses.by_region import Statistics, region_statistics
 from rarevoxel.losses.checks import drop_background, prepare, unknown_name
 from rarevoxel.losses.soft_dice import published_dice, soft_dice
 from rarevoxel.losses.voxel import LOGIT_EPS, Variant, one_vs_rest_logits, voxel_loss
+from rarevoxel.statistics import SizeStatistics
 from rarevoxel.statistics.branch import Branch
-from rarevoxel.statistics.dataset import SizeStatistics
 
 Reduction = Literal["mean", "sum", "none"]
 

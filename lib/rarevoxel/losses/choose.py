@@ -11,7 +11,7 @@ from torch import nn
 
 from rarevoxel.losses.by_region import Statistics, region_statistics
 from rarevoxel.losses.calf import CALFLoss
-from rarevoxel.statistics.dataset import SizeStatistics
+from rarevoxel.statistics import SizeStatistics
 
 STABLE_SHARE = 0.8
 """A branch that fewer bootstrap resamples than this agree on is called unstable."""

@@ -24,6 +24,7 @@ from rarevoxel.inference.task import SegmentationTask
 from rarevoxel.labels import LabelScheme
 from rarevoxel.learning import FirstCase, RandomCase, RegionDiceScoring
 from rarevoxel.server.http import answering, answering_class
+from rarevoxel.training.run import Places
 from rarevoxel.training.task import TumorTrainTask
 
 logger = logging.getLogger(__name__)
@@ -52,12 +53,12 @@ class RareVoxelApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
-        folder = Path(app_dir)
-        self.app_config = load_config(folder / "app.toml")
-        self.model_dir = folder / "model"
-        self.starter = folder / "starter" / "starter.pt"
+        self.app_folder = Path(app_dir)
+        self.app_config = load_config(self.app_folder / "app.toml")
         self.chosen = _chosen_models(self.app_config, conf)
-        self.engines = {name: Engine(self.app_config, [self._published(name), self.starter]) for name in self.chosen}
+        self.engines = {
+            name: Engine(self.app_config, Places.of(self.app_folder, name).in_service) for name in self.chosen
+        }
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -69,9 +70,6 @@ class RareVoxelApp(MONAILabelApp):
         )
         # The host starts one scoring process per click; scores are asked for instead (POST /scoring/<model>).
         self._auto_update_scoring = False
-
-    def _published(self, name: str) -> Path:
-        return self.model_dir / f"{name}.pt"
 
     def init_datastore(self) -> Datastore:
         """Return the studies folder; a remote archive falls back to the host's own datastores."""
@@ -95,10 +93,7 @@ class RareVoxelApp(MONAILabelApp):
 
     def init_trainers(self) -> dict[str, TumorTrainTask]:
         """Return one trainer per model."""
-        return {
-            name: TumorTrainTask(name, self.app_config, self.model_dir, self._published(name), self.starter)
-            for name in self.chosen
-        }
+        return {name: TumorTrainTask(name, self.app_config, self.app_folder) for name in self.chosen}
 
     def init_strategies(self) -> dict[str, Any]:
         """Return the ways to pick the next sample."""

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from platformdirs import user_data_path
-
 from rarevoxel.config import load_config
 from rarevoxel.errors import ConfigError, ConflictError, InputError
 
@@ -22,11 +20,6 @@ ENVIRONMENT = {
     "MONAI_LABEL_TRACKING_ENABLED": "false",
 }
 """Host settings that its defaults get wrong here: a scoring process per click, and a tracker that no longer starts."""
-
-
-def default_home() -> Path:
-    """Return the folder that keeps models, logs and history between starts."""
-    return user_data_path("rarevoxel", appauthor=False)
 
 
 def seed_home(app: Path, home: Path) -> Path:

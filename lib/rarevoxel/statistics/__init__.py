@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from rarevoxel.statistics.branch import Branch, branch_condition, select_branch
 from rarevoxel.statistics.case import CaseStatistics, StructureStatistics, case_statistics, slice_areas
-from rarevoxel.statistics.dataset import DatasetStatistics, SizeStatistics, Unit
+from rarevoxel.statistics.dataset import DatasetStatistics
 from rarevoxel.statistics.moments import Moments, bootstrap_shape
+from rarevoxel.statistics.sizes import SizeStatistics, Unit
 
 __all__ = [
     "Branch",

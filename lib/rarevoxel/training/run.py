@@ -68,6 +68,23 @@ class Places:
     starter: Path
     stats: Path
 
+    @classmethod
+    def of(cls, app: Path, model: str, run: str = "") -> Places:
+        """Return the places of a model in the app folder that is served.
+
+        Args:
+            app: app folder: `model/` receives weights and runs, `starter/` holds the first weights.
+            model: model name.
+            run: name of the run.
+        """
+        folder = app / "model"
+        return cls(
+            run=folder / model / "runs" / run,
+            published=folder / f"{model}.pt",
+            starter=app / "starter" / "starter.pt",
+            stats=folder / model / "train_stats.json",
+        )
+
     @property
     def in_service(self) -> tuple[Path, Path]:
         """Weight files in order of preference."""

@@ -146,7 +146,7 @@ def healthy_variation(
     if rng.random() < 0.4:
         edge = (tissue != Tissue.AIR) & ~ndimage.binary_erosion(tissue != Tissue.AIR)
         factor[:, edge] *= rng.uniform(0.5, 1.7, size=(4, 1)).astype(np.float32)
-    return factor.astype(np.float32)
+    return np.asarray(factor, dtype=np.float32)
 
 
 def train_starter(config: AppConfig, out: Path, *, steps: int = 7500, seed: int = 0, workers: int = 1) -> Path:
@@ -184,7 +184,7 @@ def train_starter(config: AppConfig, out: Path, *, steps: int = 7500, seed: int 
             logger.info("starter step %d loss %.4f minutes %.1f", step, running, (time.monotonic() - started) / 60)
         if step % 500 == 0 or step == steps:
             info = {"name": "starter", "steps": step, "planned_steps": steps, "seed": seed, "loss": running}
-            save_weights(out, average, config.network, config.preprocessing, info)
+            save_weights(out, average, config.network, config.preprocessing, info, half=True)
     return out
 
 

@@ -25,18 +25,14 @@ class TumorTrainTask(TrainTask):
     Args:
         name: model name.
         config: application configuration.
-        folder: folder of models; this one's runs and stats live in `folder/name`.
-        published: the weight file in service once a site has trained.
-        starter: the weight file in service before that.
+        app: the app folder that is served; see `Places.of`.
     """
 
-    def __init__(self, name: str, config: AppConfig, folder: Path, published: Path, starter: Path) -> None:
+    def __init__(self, name: str, config: AppConfig, app: Path) -> None:
         super().__init__(config.models[name].description)
         self.name = name
         self.app_config = config
-        self.folder = folder / name
-        self.published = published
-        self.starter = starter
+        self.app = app
 
     def config(self) -> dict[str, Any]:
         """Return the options clients may set, with their defaults."""
@@ -52,7 +48,7 @@ class TumorTrainTask(TrainTask):
 
     def stats(self) -> dict[str, Any]:
         """Return the stats of the last run; empty before the first, a warning when the file cannot be read."""
-        path = self._stats_path()
+        path = Places.of(self.app, self.name).stats
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -70,12 +66,8 @@ class TumorTrainTask(TrainTask):
             TrainingError: when the loss stops being a number.
         """
         options = self.options(request)
-        run = self.folder / "runs" / time.strftime("%Y%m%dT%H%M%S")
-        places = Places(run=run, published=self.published, starter=self.starter, stats=self._stats_path())
+        places = Places.of(self.app, self.name, run=time.strftime("%Y%m%dT%H%M%S"))
         return train_model(self.app_config, options, labelled_cases(datastore), places)
-
-    def _stats_path(self) -> Path:
-        return self.folder / "train_stats.json"
 
 
 def labelled_cases(datastore: Datastore) -> list[LabelledCase]:

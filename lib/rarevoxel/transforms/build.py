@@ -17,6 +17,7 @@ from monai.transforms import (
 )
 
 from rarevoxel.config import AppConfig
+from rarevoxel.errors import RareVoxelError
 from rarevoxel.labels import CLIENT_LABELS
 from rarevoxel.transforms.load import LoadLabeld, LoadSequencesd
 from rarevoxel.transforms.normalize import NormalizeBraind
@@ -30,6 +31,19 @@ class Stage(str, Enum):
     TRAIN = "train"
     VALIDATE = "validate"
     INFER = "infer"
+
+
+class Chain(Compose):
+    """A MONAI `Compose` that raises this package's errors as they are, where its base hides them in a `RuntimeError`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Apply the transforms; see `monai.transforms.Compose`."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except RuntimeError as error:
+            if isinstance(error.__cause__, RareVoxelError):
+                raise error.__cause__ from None
+            raise
 
 
 def build_transforms(config: AppConfig, stage: Stage | str) -> Compose:
@@ -64,7 +78,7 @@ def build_transforms(config: AppConfig, stage: Stage | str) -> Compose:
         steps += _patches(config)
     if labelled:
         steps.append(LabelToRegionsd("label"))
-    return Compose(steps)
+    return Chain(steps)
 
 
 def _patches(config: AppConfig) -> list[Any]:

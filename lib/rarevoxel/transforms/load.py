@@ -22,10 +22,10 @@ class LoadSequencesd(MapTransform):
     """Load the four sequences of a case as the channels of one image, checked and on one grid.
 
     The entry is the path of the display volume, of any of its siblings, of the case folder, or of one 4-D file whose
-    channels are t1n, t1c, t2w, t2f in this order.
+    channels are t1n, t1c, t2w, t2f in this order; or a mapping of sequence name to path.
 
     Args:
-        keys: entries holding paths.
+        keys: entries holding paths or mappings.
 
     Shape:
         path to `(4, H, W, D)`, a float32 `MetaTensor` whose affine maps voxels to RAS mm.
@@ -42,7 +42,8 @@ class LoadSequencesd(MapTransform):
         """Load every entry of `keys`."""
         result = dict(data)
         for key in self.key_iterator(result):
-            result[key] = load_sequences(Path(str(result[key])))
+            value = result[key]
+            result[key] = load_sequences(value if isinstance(value, Mapping) else Path(str(value)))
         return result
 
 
@@ -81,16 +82,20 @@ class LoadLabeld(MapTransform):
         return result
 
 
-def load_sequences(path: Path) -> MetaTensor:
+def load_sequences(source: Path | Mapping[str, Path]) -> MetaTensor:
     """Load one case; see `LoadSequencesd`."""
-    volumes = _read_4d(path) if path.is_file() and read_channels(path) > 1 else _read_siblings(path)
+    if isinstance(source, Mapping):
+        volumes = _read_files(source)
+    elif source.is_file() and read_channels(source) > 1:
+        volumes = _read_4d(source)
+    else:
+        volumes = _read_files(find_sequences(source))
     array = np.stack([volume.array for volume in volumes])
     affine = torch.as_tensor(np.array(volumes[0].grid.affine))
-    return MetaTensor(torch.from_numpy(array), affine=affine, meta={"filename_or_obj": str(path)})
+    return MetaTensor(torch.from_numpy(array), affine=affine)
 
 
-def _read_siblings(path: Path) -> list[Volume]:
-    files = find_sequences(path)
+def _read_files(files: Mapping[str, Path]) -> list[Volume]:
     volumes: list[Volume] = []
     for sequence in SEQUENCES:
         volume = read_volume(files[sequence])

@@ -1,0 +1,47 @@
+"""`rarevoxel starter`: train the starter weights on phantoms."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the `starter` command and return its parser."""
+    parser = subparsers.add_parser(
+        "starter",
+        help="train the starter weights on phantoms",
+        description="Train the weights an app starts with, on synthetic cases alone. Takes hours on a few CPU cores; "
+        "a checkpoint is written to FILE as it goes on.",
+    )
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="weight file to write")
+    parser.add_argument("--steps", metavar="N", type=int, default=9000, help="optimisation steps (default 9000)")
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of everything (default 0)")
+    parser.add_argument("--workers", metavar="W", type=int, default=1, help="processes making phantoms (default 1)")
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and write.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: if the bundled app's configuration is missing or wrong.
+        SystemExit: with code 2 if a number is out of range.
+    """
+    for option, low in (("steps", 1), ("seed", 0), ("workers", 0)):
+        if getattr(args, option) < low:
+            args.parser.error(f"argument --{option}: found {getattr(args, option)}, expected at least {low}")
+
+    from rarevoxel.bundled import bundled_app
+    from rarevoxel.config import load_config
+    from rarevoxel.training.starter import train_starter
+
+    config = load_config(bundled_app() / "app.toml")
+    written = train_starter(config, args.out, steps=args.steps, seed=args.seed, workers=args.workers)
+    sys.stdout.write(f"{written}\n")
+    return 0

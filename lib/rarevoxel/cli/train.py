@@ -1,0 +1,83 @@
+"""`rarevoxel train`: the training the server runs, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rarevoxel.bundled import bundled_app, default_home
+from rarevoxel.errors import InputError, NotFoundError
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the `train` command and return its parser."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model on the labels of a studies folder",
+        description="Measure the labels, choose the loss, train, compare with the weights in service on the hold-out, "
+        "and publish to the home folder or keep what is there.",
+        epilog="exit codes: 0 trained (the verdict says whether it was published), 1 failed, 2 wrong usage",
+    )
+    parser.add_argument("studies", type=Path, metavar="STUDIES", help="studies folder with labels/final")
+    parser.add_argument("--model", default="calf", help="model name (default calf)")
+    parser.add_argument("--loss", help="a loss name, or auto (default: the model's own)")
+    parser.add_argument("--max-epochs", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--patches-per-case", type=int)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--scratch", action="store_true", help="start from random weights, not from those in service")
+    parser.add_argument("--app", type=Path, default=None, help="app folder (default: the brain tumour app)")
+    parser.add_argument("--home", type=Path, default=None, help="folder of the site's models")
+    parser.add_argument("--json", action="store_true", help="print the final stats as JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train.
+
+    Returns:
+        0.
+
+    Raises:
+        NotFoundError: for an unknown model.
+        RequestError: for an impossible option.
+        ConflictError: with too few labelled patients.
+        TrainingError: when the loss stops being a number.
+    """
+    from rarevoxel.cases import scan
+    from rarevoxel.config import load_config
+    from rarevoxel.server.launcher import seed_home
+    from rarevoxel.training import LabelledCase, Places, TrainOptions, train_model
+
+    logging.getLogger("rarevoxel").setLevel(logging.INFO)
+    app = seed_home(args.app or bundled_app(), args.home or default_home())
+    config = load_config(app / "app.toml")
+    if args.model not in config.models:
+        raise NotFoundError(f"no model {args.model!r} in this app, expected one of {sorted(config.models)}")
+    asked = ("loss", "max_epochs", "learning_rate", "batch_size", "patches_per_case", "seed")
+    request: dict[str, Any] = {name: getattr(args, name) for name in asked if getattr(args, name) is not None}
+    request["pretrained"] = not args.scratch
+    options = TrainOptions.from_request(request, config, config.models[args.model].loss)
+    places = Places.of(app, args.model, run=time.strftime("%Y%m%dT%H%M%S"))
+    found = scan(args.studies, detect=False).cases
+    if any(case.layout != "studies" for case in found):
+        msg = f"{args.studies}: a data set, expected a studies folder"
+        raise InputError(msg, f"prepare it first: rarevoxel prepare {args.studies} STUDIES --labels")
+    cases = [
+        LabelledCase(case.id, case.patient, case.sequences[case.display], case.label)
+        for case in found
+        if case.label is not None
+    ]
+    stats = train_model(config, options, cases, places)
+    if args.json:
+        sys.stdout.write(json.dumps(stats, indent=1, default=str) + "\n")
+    else:
+        sys.stdout.write(f"loss {stats['loss']['name']}: {stats['loss']['reason']}\n{stats['gate']['reason']}\n")
+    return 0
