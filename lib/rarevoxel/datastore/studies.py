@@ -17,7 +17,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 
 from rarevoxel.cases import SEQUENCES
 from rarevoxel.cases.table import patients
-from rarevoxel.errors import GeometryError, InputError, NotFoundError, RequestError
+from rarevoxel.errors import ConflictError, GeometryError, InputError, NotFoundError, RequestError
 from rarevoxel.labels import CLIENT_SCHEME, LabelScheme, get_scheme, remap_by_label_info
 from rarevoxel.volumes import (
     SUFFIXES,
@@ -32,7 +32,7 @@ from rarevoxel.volumes import (
 
 logger = logging.getLogger(__name__)
 
-_NAME = re.compile(r"^[A-Za-z0-9][\w.\-]{0,127}$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _GRID_TOLERANCE_MM = 1e-2
 
 
@@ -101,6 +101,7 @@ class StudiesDatastore(LocalDatastore):
 
         Raises:
             RequestError: for an impossible id.
+            ConflictError: for the id of a case that is there already.
             InputError: for a file that is not a 4-D image of the four sequences.
         """
         source = Path(image_filename)
@@ -109,6 +110,9 @@ class StudiesDatastore(LocalDatastore):
             raise InputError(f"{source.name}: not an image file, expected one of {list(SUFFIXES)}")
         case = image_id or source.name.removesuffix(suffix)
         _check_name("image id", case)
+        if case in self._datastore.objects:
+            msg = f"case {case!r} is there already"
+            raise ConflictError(msg, "upload under another id, or remove the old case first")
         channels = read_channels(source)
         if channels != len(SEQUENCES):
             msg = f"{case}: upload has {channels} channel(s), expected the four sequences {', '.join(SEQUENCES)}"
@@ -172,7 +176,7 @@ class StudiesDatastore(LocalDatastore):
         if segments is None:
             scheme = get_scheme(str(info["scheme"])) if info.get("scheme") else self.scheme
             return scheme.to_client(label.array, source)
-        if not isinstance(segments, list) or not all(isinstance(item, Mapping) for item in segments):
+        if not isinstance(segments, list) or not all(_is_segment(item) for item in segments):
             msg = f"{source}: label_info is {segments!r}, expected a list of {{'name': ..., 'idx': ...}}"
             raise RequestError(msg, "send the segments in the order of their values")
         return remap_by_label_info(label.array, segments, source)
@@ -196,7 +200,11 @@ class StudiesDatastore(LocalDatastore):
         self._config_ts = index.stat().st_mtime
 
 
+def _is_segment(item: Any) -> bool:
+    return isinstance(item, Mapping) and str(item.get("idx", 0)).lstrip("-").isdecimal()
+
+
 def _check_name(what: str, name: str) -> None:
-    if not _NAME.match(name or ""):
+    if not _NAME.fullmatch(name or ""):
         msg = f"{what} {str(name)[:40]!r} is not allowed"
         raise RequestError(msg, "use letters, digits, '_', '-' and '.', at most 128, starting with a letter or digit")

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from rarevoxel.config import AppConfig
@@ -49,6 +51,16 @@ class SegmentationTask(InferTask):
             return str(self.engine.paths[0])
         return next((str(path) for path in self.engine.paths if path.is_file()), None)
 
+    def warm_up(self) -> None:
+        """Run everything once, writers included, so that the first click is not the slow one.
+
+        Raises:
+            ModelError: see `Engine.predict`.
+        """
+        self.engine.warm_up()
+        for suffix in RESULT_SUFFIXES:
+            Path(_write(np.zeros((4, 4, 4), np.uint8), np.eye(4), suffix)).unlink()
+
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Segment `request["image"]`.
 
@@ -67,9 +79,7 @@ class SegmentationTask(InferTask):
             raise ModelError(f"model {self.name!r} has no trained weights", "train it, or restore the starter weights")
         prediction = self.engine.predict(Path(str(request["image"])))
         started = time.perf_counter()
-        descriptor, name = tempfile.mkstemp(prefix="rarevoxel-", suffix=suffix)
-        os.close(descriptor)
-        write_labels(Path(name), prediction.labels, prediction.affine)
+        name = _write(prediction.labels, prediction.affine, suffix)
         write = round(time.perf_counter() - started, 4)
         latencies = {**prediction.latencies, "write": write, "total": round(prediction.latencies["total"] + write, 4)}
         logger.info("segmented with %s in %.2f s", self.name, latencies["total"])
@@ -81,3 +91,11 @@ class SegmentationTask(InferTask):
             "labels_ml": prediction.labels_ml,
             "model": {"name": self.name, **prediction.model},
         }
+
+
+def _write(labels: npt.NDArray[np.uint8], affine: npt.NDArray[np.float64], suffix: str) -> str:
+    """Write a mask to a new temporary file, which whoever sends it deletes, and return its name."""
+    descriptor, name = tempfile.mkstemp(prefix="rarevoxel-", suffix=suffix)
+    os.close(descriptor)
+    write_labels(Path(name), labels, affine)
+    return name

@@ -11,9 +11,9 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
 from rarevoxel.errors import RareVoxelError
-from rarevoxel.evaluation import mean_dice, region_dice
+from rarevoxel.evaluation import mean_dice
 from rarevoxel.inference.engine import Engine
-from rarevoxel.volumes import read_labels
+from rarevoxel.inference.score import score_case
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class RegionDiceScoring(ScoringMethod):
         tag = DefaultLabelTag.FINAL.value
         for case in sorted(datastore.get_labeled_images()):
             try:
-                prediction = self.engine.predict(Path(datastore.get_image_uri(case)))
-                scores[case] = region_dice(prediction.labels, read_labels(datastore.get_label_uri(case, tag)))
+                label = Path(datastore.get_label_uri(case, tag))
+                scores[case] = score_case(self.engine, Path(datastore.get_image_uri(case)), label)
             except RareVoxelError as error:
                 logger.warning("not scored: %s", error)
                 skipped[case] = str(error)

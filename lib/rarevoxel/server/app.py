@@ -120,9 +120,9 @@ class RareVoxelApp(MONAILabelApp):
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
 
     def _warm_up(self) -> None:
-        for name, engine in self.engines.items():
+        for name, task in self._infers.items():
             try:
-                engine.warm_up()
+                task.warm_up()
             except RareVoxelError as error:
                 logger.warning("model %s: %s", name, error)
 

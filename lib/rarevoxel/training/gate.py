@@ -12,9 +12,9 @@ from pathlib import Path
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
-from rarevoxel.evaluation import mean_dice, region_dice
+from rarevoxel.evaluation import mean_dice
 from rarevoxel.inference.engine import Engine
-from rarevoxel.volumes import read_labels
+from rarevoxel.inference.score import score_case
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,4 @@ def publish(candidate: Path, target: Path) -> None:
 
 
 def _scores(engine: Engine, holdout: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
-    return {
-        case["id"]: region_dice(engine.predict(Path(case["image"])).labels, read_labels(case["label"]))
-        for case in holdout
-    }
+    return {case["id"]: score_case(engine, Path(case["image"]), Path(case["label"])) for case in holdout}

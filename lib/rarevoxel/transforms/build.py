@@ -34,7 +34,7 @@ class Stage(str, Enum):
 
 
 class Chain(Compose):
-    """A MONAI `Compose` that raises this package's errors as they are, where its base hides them in a `RuntimeError`."""
+    """A MONAI `Compose` that lets this package's errors through, where its base hides them in a `RuntimeError`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Apply the transforms; see `monai.transforms.Compose`."""
