@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until stopped."""
-    try:
-        from rarevoxel.server.launcher import serve
-    except ImportError as error:
-        raise ConfigError(f"the server is not installed ({error})", "pip install 'rarevoxel[label]'") from error
+    if importlib.util.find_spec("monailabel") is None:
+        msg = "the server needs MONAI Label, which is not installed"
+        raise ConfigError(msg, "pip install 'rarevoxel[label]' with Python 3.10, 3.11 or 3.12")
+    from rarevoxel.server.launcher import serve
+
     home = (args.home or default_home()).absolute()
     sys.stderr.write(f"serving {args.studies} on http://{args.host}:{args.port} (models and logs in {home})\n")
     serve(
