@@ -20,7 +20,16 @@ from rarevoxel.config import AppConfig
 from rarevoxel.labels import labels_to_regions
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import build_network, fast_dtype, save_weights
-from rarevoxel.phantom import PhantomSpec, Severity, Tissue, contrast_table, render, tissue_to_labels, tumour_map
+from rarevoxel.phantom import (
+    PhantomSpec,
+    Severity,
+    Tissue,
+    anatomy,
+    contrast_table,
+    render,
+    tissue_to_labels,
+    tumour_map,
+)
 from rarevoxel.phantom.appearance import SEQUENCES
 from rarevoxel.phantom.fields import smooth_field
 from rarevoxel.transforms.normalize import NormalizeBrain
@@ -63,8 +72,7 @@ class PhantomStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         while True:
             if len(pool) < POOL or count % REUSE == 0:
                 spacing = tuple(float(s * rng.uniform(0.9, 1.12)) for s in self.spacing)
-                regime = REGIMES[rng.integers(len(REGIMES))]
-                pool.append(tumour_map(rng, PhantomSpec(size=VOLUME, spacing=spacing, severity=regime)))  # type: ignore[arg-type]
+                pool.append(_tissue(rng, (spacing[0], spacing[1], spacing[2])))
                 pool = pool[-POOL:]
             count += 1
             yield self._sample(pool[rng.integers(len(pool))], rng)
@@ -104,6 +112,36 @@ class PhantomStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         return tuple(slice(start, start + s) for start, s in zip(starts, size, strict=True))
 
 
+def _tissue(rng: np.random.Generator, spacing: tuple[float, float, float]) -> npt.NDArray[np.uint8]:
+    """Draw a tissue map; one in ten has no tumour, because a brain without one must stay unmarked."""
+    if rng.random() < 0.1:
+        tissue = anatomy(rng, VOLUME, spacing)
+    else:
+        tissue = tumour_map(
+            rng, PhantomSpec(size=VOLUME, spacing=spacing, severity=REGIMES[rng.integers(len(REGIMES))])
+        )
+    return add_vessels(tissue, rng, spacing)
+
+
+def add_vessels(
+    tissue: npt.NDArray[np.uint8], rng: np.random.Generator, spacing: tuple[float, float, float]
+) -> npt.NDArray[np.uint8]:
+    """Return the map with what enhances without being tumour: choroid plexus, dural sinuses, thick vessels."""
+
+    def field(wavelength: float) -> npt.NDArray[np.float32]:
+        return smooth_field(rng, tissue.shape, spacing, wavelength)  # type: ignore[arg-type]
+
+    brain = tissue != Tissue.AIR
+    depth = ndimage.distance_transform_edt(brain, sampling=spacing)
+    plexus = (tissue == Tissue.CSF) & (depth > 14) & (field(12) > rng.uniform(0.3, 1.6))
+    sinus = brain & (depth < rng.uniform(2, 7)) & (field(30) > rng.uniform(1.0, 2.5))
+    width = rng.uniform(0.08, 0.2)
+    tube = (np.abs(field(28)) < width) & (np.abs(field(28)) < width) & (tissue != Tissue.WHITE)
+    grown = tissue.copy()
+    grown[(plexus | sinus | tube) & brain & (tissue < Tissue.EDEMA)] = Tissue.VESSEL
+    return grown
+
+
 def random_contrast(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Draw tissue contrasts `(4, tissues)` wider than any protocol: only what defines a lesion is kept.
 
@@ -118,6 +156,11 @@ def random_contrast(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     t2f[grey] = t2f[white] + rng.uniform(-0.03, 0.2)
     t2f[Tissue.NUCLEUS] = t2f[white] + rng.uniform(-0.03, 0.18)
     healthy = max(t2f[white], t2f[grey], t2f[Tissue.NUCLEUS])
+    t2f[Tissue.CSF] = rng.uniform(0.04, 0.35)
+    t1n[Tissue.VESSEL] = rng.uniform(0.15, 0.9)
+    t1c[Tissue.VESSEL] = t1n[Tissue.VESSEL] + rng.uniform(0.0, 0.7)
+    t2w[Tissue.VESSEL] = rng.uniform(0.05, 0.8)
+    t2f[Tissue.VESSEL] = rng.uniform(0.1, healthy + 0.05)
     for lesion in (Tissue.EDEMA, Tissue.CORE, Tissue.NECROSIS):
         t1n[lesion] = rng.uniform(0.2, t1n[white] + 0.03)
         t1c[lesion] = t1n[lesion] + rng.uniform(-0.03, 0.1)
@@ -138,8 +181,8 @@ def healthy_variation(
     """Draw a factor `(4, H, W, D)` near 1 that makes healthy tissue uneven, so that uneven is not yet a lesion."""
     step = (spacing[0], spacing[1], spacing[2])
     strength = np.zeros(len(Tissue), dtype=np.float32)
-    strength[[Tissue.GREY, Tissue.NUCLEUS, Tissue.CSF]] = rng.uniform(0, 0.14)
-    strength[Tissue.WHITE] = rng.uniform(0, 0.06)
+    strength[[Tissue.GREY, Tissue.NUCLEUS, Tissue.CSF, Tissue.VESSEL]] = rng.uniform(0, 0.2)
+    strength[Tissue.WHITE] = rng.uniform(0, 0.08)
     strength[Tissue.EDEMA :] = rng.uniform(0, 0.12)
     fields = np.stack([smooth_field(rng, tissue.shape, step, rng.uniform(8, 40)) for _ in SEQUENCES])  # type: ignore[arg-type]
     factor = np.exp(strength[tissue] * fields)
@@ -149,7 +192,7 @@ def healthy_variation(
     return np.asarray(factor, dtype=np.float32)
 
 
-def train_starter(config: AppConfig, out: Path, *, steps: int = 7500, seed: int = 0, workers: int = 1) -> Path:
+def train_starter(config: AppConfig, out: Path, *, steps: int = 5500, seed: int = 0, workers: int = 1) -> Path:
     """Train the starter weights and write them, with a checkpoint every 500 steps.
 
     The weights written are the exponential moving average of the trained ones.
