@@ -47,6 +47,24 @@ class StudiesDatastore(LocalDatastore):
     scheme: LabelScheme = CLIENT_SCHEME
     """What values mean when a client sends neither segments nor the name of a scheme."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        handler = getattr(self, "_handler", None)
+        if handler is not None:
+            handler.on_moved = self._on_moved
+
+    def _on_moved(self, event: Any) -> None:
+        """Notice what others put in place by renaming, which the base overlooks."""
+        with FileLock(self._lock_file):
+            pass  # A write of our own ends by telling the index, so what is still unknown after it came from outside.
+        path = Path(str(event.dest_path))
+        if path.name == Path(self._datastore_config_path).name:
+            self._init_from_datastore_file()
+            return
+        entry = self._datastore.objects.get(self._to_id(path.name)[0])
+        if entry is None or (path.parent != Path(self._datastore_path) and path.parent.name not in entry.labels):
+            self.refresh()
+
     def get_image_uri(self, image_id: str) -> str:
         """Return the display volume's path in the studies folder, or an empty string for an unknown id."""
         entry = self._datastore.objects.get(image_id)
@@ -60,6 +78,26 @@ class StudiesDatastore(LocalDatastore):
     def patient_of(self, image_id: str) -> str:
         """Return the patient a case belongs to; the case id itself when no table says so."""
         return patients(self._datastore_path).get(image_id, image_id)
+
+    def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
+        """Add to what is known about a case.
+
+        Raises:
+            NotFoundError: for an unknown case.
+        """
+        self._init_from_datastore_file()
+        self._entry(image_id)
+        super().update_image_info(image_id, dict(info))
+
+    def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
+        """Add to what is known about a label.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        self._init_from_datastore_file()
+        self._check_label(label_id, label_tag)
+        super().update_label_info(label_id, label_tag, dict(info))
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any]) -> str:
         """Check a label map, map its values by segment name, and put it in place of the old one.
@@ -79,9 +117,8 @@ class StudiesDatastore(LocalDatastore):
             GeometryError: when the grid is not the image's.
             LabelError: for values or segment names outside the label scheme.
         """
-        entry = self._datastore.objects.get(image_id)
-        if entry is None:
-            raise NotFoundError(f"no case {image_id!r} in this datastore", "GET /datastore/?output=all lists the cases")
+        self._init_from_datastore_file()
+        self._entry(image_id)
         _check_name("label tag", label_tag)
         info = dict(label_info or {})
         labels, affine = self._accept(image_id, Path(label_filename), info)
@@ -91,7 +128,7 @@ class StudiesDatastore(LocalDatastore):
             write_labels(target, labels, affine)
             self._remove_other_suffixes(target)
             info.update(ts=int(time.time()), name=target.name)
-            entry.labels[label_tag] = DataModel(info=info, ext=".nii.gz")
+            self._entry(image_id).labels[label_tag] = DataModel(info=info, ext=".nii.gz")
             self._update_datastore_file(lock=False)
         logger.info("label saved: case %s, tag %s", image_id, label_tag)
         return image_id
@@ -130,9 +167,7 @@ class StudiesDatastore(LocalDatastore):
         Raises:
             NotFoundError: for an unknown case.
         """
-        entry = self._datastore.objects.get(image_id)
-        if entry is None:
-            raise NotFoundError(f"no case {image_id!r} in this datastore")
+        entry = self._entry(image_id)
         for tag in list(entry.labels):
             self.remove_label(image_id, tag)
         self._image_path(image_id, entry.image.ext).unlink(missing_ok=True)
@@ -144,10 +179,19 @@ class StudiesDatastore(LocalDatastore):
         Raises:
             NotFoundError: when there is none.
         """
-        if self._datastore.label(label_id, label_tag) is None:
-            raise NotFoundError(f"no label of case {label_id!r} with tag {label_tag!r}")
+        self._check_label(label_id, label_tag)
         super().remove_label(label_id, label_tag)
         self.refresh()
+
+    def _entry(self, image_id: str) -> ImageLabelModel:
+        entry = self._datastore.objects.get(image_id)
+        if entry is None:
+            raise NotFoundError(f"no case {image_id!r} in this datastore", "GET /datastore/?output=all lists the cases")
+        return entry
+
+    def _check_label(self, label_id: str, label_tag: str) -> None:
+        if self._datastore.label(label_id, label_tag) is None:
+            raise NotFoundError(f"no label of case {label_id!r} with tag {label_tag!r}")
 
     def _image_path(self, image_id: str, suffix: str) -> Path:
         return Path(self._datastore.image_path()).absolute().resolve() / f"{image_id}{suffix}"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from rarevoxel import __version__
@@ -136,8 +136,20 @@ class RareVoxelApp(MONAILabelApp):
         model = str(request.get("model") or "")
         if model not in self._infers:
             raise NotFoundError(f"no model {model!r}, expected one of {sorted(self._infers)}", "GET /info/ lists them")
-        self._check_image(request, datastore or self.datastore())
-        return super().infer(dict(request), datastore)
+        store = datastore or self.datastore()
+        self._check_image(request, store)
+        case = str(request["image"])
+        path = store.get_image_uri(case)
+        if not path:
+            return super().infer(dict(request), store)
+        # The host takes an id for a path when a file of that name lies in the working directory, so it gets the path
+        # itself; but then it saves nothing, which is made up for here.
+        result = super().infer({**request, "image": path}, store)
+        if request.get("save_label"):
+            tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
+            tag = str(getattr(tag, "value", tag))
+            result["label"] = store.save_label(case, result["file"], tag, {"model": model, "params": result["params"]})
+        return result
 
     @answering
     def train(self, request: Mapping[str, Any]) -> Any:
@@ -211,10 +223,10 @@ class RareVoxelApp(MONAILabelApp):
             raise RequestError(f"image is {image!r}, expected a case id", "name a case, or upload a file")
         if datastore.get_image_uri(image):
             return
-        path = Path(image)
-        uploaded = path.is_absolute() and path.parent == Path(tempfile.gettempdir()) and path.is_file()
+        path = Path(image).resolve()
+        uploaded = Path(image).is_absolute() and path.parent == Path(tempfile.gettempdir()).resolve() and path.is_file()
         sessions = self.sessions()
-        session = sessions is not None and Path(sessions.store_path) in path.parents and path.exists()
+        session = sessions is not None and Path(sessions.store_path).resolve() in path.parents and path.exists()
         if not uploaded and not session:
             raise NotFoundError(
                 f"no case {image[:80]!r} in this datastore", "GET /datastore/?output=all lists the cases"

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from fastapi import BackgroundTasks, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi import BackgroundTasks, Depends, File, Form, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from monailabel.app import app
 from monailabel.config import settings
+from monailabel.endpoints import datastore as host_datastore
 from monailabel.endpoints import infer as host_infer
 from monailabel.endpoints import train as host_train
 from monailabel.endpoints.user.auth import RBAC, User
-from monailabel.interfaces.exception import MONAILabelException
+from monailabel.interfaces.datastore import DefaultLabelTag
+from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
+from starlette.exceptions import HTTPException
 
 from rarevoxel.errors import RareVoxelError, RequestError
 from rarevoxel.server.http import HttpError, answering
@@ -25,6 +31,7 @@ from rarevoxel.server.http import HttpError, answering
 logger = logging.getLogger(__name__)
 
 _USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+_ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 _ADMIN = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 
 
@@ -44,7 +51,22 @@ def run_inference(
     _check_params(params)
     if not file and not image and not session_id:
         raise RequestError("no image, file or session_id in the request", "name a case: POST /infer/MODEL?image=CASE")
-    return host_infer.run_inference(background_tasks, model, image, session_id, params, file, label, output)
+    with _cleaning(background_tasks):
+        return host_infer.run_inference(background_tasks, model, image, session_id, params, file, label, output)
+
+
+async def save_label(
+    background_tasks: BackgroundTasks,
+    image: str,
+    params: str = Form("{}"),
+    tag: str = DefaultLabelTag.FINAL.value,
+    label: UploadFile = File(...),
+    user: User = _ANNOTATOR,
+) -> Any:
+    """Check and keep a label; on the event loop like all else that changes the datastore, which knows no threads."""
+    answering(_check_params)(params)
+    with _cleaning(background_tasks):
+        return host_datastore.save_label(background_tasks, image, params, tag, label, user.username)
 
 
 @answering
@@ -58,6 +80,17 @@ def run_training(
     """Start training once its options have been checked, so that a mistake is told now and not in a log."""
     app_instance().check_training({**(params or {}), "model": model})
     return host_train.run_model(model, params, run_sync, enqueue)
+
+
+@contextmanager
+def _cleaning(background_tasks: BackgroundTasks) -> Iterator[None]:
+    """Remove uploads when a request fails: the host's own cleaning up runs only after an answer."""
+    try:
+        yield
+    except Exception:
+        for task in background_tasks.tasks:
+            task.func(*task.args, **task.kwargs)
+        raise
 
 
 def _check_params(params: str) -> None:
@@ -86,8 +119,17 @@ async def _on_own_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": body}, status_code=getattr(error, "status", 500))
 
 
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    listed = "; ".join(f"{'.'.join(str(part) for part in p['loc'])}: {p['msg']}" for p in problems)
+    return _error(422, "invalid_request", f"the request does not fit {request.url.path}: {listed}", "see GET /docs")
+
+
 async def _on_host_error(request: Request, error: Exception) -> JSONResponse:
-    return _error(422, "host", str(getattr(error, "msg", "") or error))
+    message = str(getattr(error, "msg", "") or error)
+    if isinstance(error, (ImageNotFoundException, LabelNotFoundException)):
+        return _error(404, "not_found", message, "GET /datastore/?output=all lists the cases")
+    return _error(422, "host", message)
 
 
 async def _on_any_error(request: Request, error: Exception) -> JSONResponse:
@@ -99,10 +141,12 @@ async def _on_any_error(request: Request, error: Exception) -> JSONResponse:
 def _install() -> None:
     app.add_api_route("/infer/{model}", run_inference, methods=["POST"], tags=["Infer"])
     app.add_api_route("/train/{model}", run_training, methods=["POST"], tags=["Train"])
-    own = app.router.routes[-2:]
-    del app.router.routes[-2:]
+    app.add_api_route("/datastore/label", save_label, methods=["PUT"], tags=["Datastore"])
+    own = app.router.routes[-3:]
+    del app.router.routes[-3:]
     app.router.routes[:0] = own
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(RareVoxelError, _on_own_error)
     app.add_exception_handler(MONAILabelException, _on_host_error)
     app.add_exception_handler(Exception, _on_any_error)

@@ -58,8 +58,11 @@ def check_port(host: str, port: int) -> None:
     """Raise unless a server can listen on `host:port`.
 
     Raises:
+        ConfigError: for a number that is no port.
         ConflictError: when something else listens there already.
     """
+    if not 0 < port < 65536:
+        raise ConfigError(f"--port {port}: not a port, expected a number from 1 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

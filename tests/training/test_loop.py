@@ -1,0 +1,131 @@
+"""The training loop on a few phantoms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rarevoxel.config import AppConfig
+from rarevoxel.errors import TrainingError
+from rarevoxel.losses import build_loss
+from rarevoxel.networks import build_network
+from rarevoxel.training import History, TrainOptions, fit, loop
+
+
+def entries(folder: Path, *numbers: int) -> list[dict[str, str]]:
+    cases = [f"phantom-00{number}" for number in numbers]
+    return [
+        {"id": case, "image": str(folder / case / "t1c.nii.gz"), "label": str(folder / case / "seg.nii.gz")}
+        for case in cases
+    ]
+
+
+def options(config: AppConfig, **changes: Any) -> TrainOptions:
+    return replace(TrainOptions.from_request({}, config, "dice_ce"), **changes)
+
+
+def network(config: AppConfig, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_network(config.network)
+
+
+def test_it_learns_and_keeps_the_best_epoch(config: AppConfig, phantom_folders: Path) -> None:
+    quiet = replace(config, training=replace(config.training, val_interval=2, patches_per_case=4))
+    seen: list[int] = []
+    net = network(config)
+    best, history = fit(
+        net,
+        build_loss("dice_ce").loss,
+        quiet,
+        options(config, max_epochs=8, learning_rate=0.03, patches_per_case=4),
+        entries(phantom_folders, 1, 2),
+        entries(phantom_folders, 4),
+        on_epoch=lambda epoch, history: seen.append(epoch),
+    )
+    assert seen == list(range(1, 9))
+    assert len(history.loss) == 8
+    assert np.mean(history.loss[-2:]) < 0.8 * history.loss[0]
+    assert sorted(history.dice) == [2, 4, 6, 8]
+    means = {epoch: float(np.mean(list(scores.values()))) for epoch, scores in history.dice.items()}
+    assert history.best_dice == pytest.approx(max(means.values()))
+    assert means[history.best_epoch] == history.best_dice
+    assert best.keys() == net.state_dict().keys()
+
+
+def test_a_later_and_worse_epoch_is_not_the_best(
+    config: AppConfig, phantom_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.2, 0.9, 0.5])
+    weights: list[dict[str, torch.Tensor]] = []
+
+    def validate(network: nn.Module, *rest: Any) -> dict[str, float]:
+        weights.append({key: value.clone() for key, value in network.state_dict().items()})
+        return dict.fromkeys(("WT", "TC", "ET"), next(scores))
+
+    monkeypatch.setattr(loop, "_validate", validate)
+    best, history = fit(
+        network(config),
+        build_loss("dice_ce").loss,
+        config,
+        options(config, max_epochs=3),
+        entries(phantom_folders, 1),
+        entries(phantom_folders, 4),
+    )
+    assert (history.best_epoch, history.best_dice) == (2, pytest.approx(0.9))
+    assert all(torch.equal(best[key], weights[1][key]) for key in best)
+    assert any(not torch.equal(best[key], weights[2][key]) for key in best)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(config: AppConfig, phantom_folders: Path) -> None:
+    def run(seed: int) -> tuple[dict[str, torch.Tensor], History]:
+        return fit(
+            network(config),
+            build_loss("dice_ce").loss,
+            config,
+            options(config, seed=seed),
+            entries(phantom_folders, 1, 2),
+            entries(phantom_folders, 4),
+        )
+
+    (first, history), (again, same), (other, _) = run(1), run(1), run(2)
+    assert history == same
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+class GoesWrong(nn.Module):
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return logits.mean() * float("nan")
+
+
+def test_a_loss_that_is_no_number_names_the_cases(config: AppConfig, phantom_folders: Path) -> None:
+    net = network(config)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"the loss became nan on patches of \['phantom-002'\]"):
+        fit(net, GoesWrong(), config, options(config), entries(phantom_folders, 2), entries(phantom_folders, 4))
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+def test_every_case_is_met_in_every_epoch(config: AppConfig, phantom_folders: Path) -> None:
+    met: list[int] = []
+
+    class Counts(nn.Module):
+        def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            met.append(len(target))
+            return (logits**2).mean()
+
+    fit(
+        network(config),
+        Counts(),
+        config,
+        options(config, max_epochs=2, batch_size=4),
+        entries(phantom_folders, 1, 2, 4),
+        entries(phantom_folders, 5),
+    )
+    assert met == [4, 2, 4, 2]  # 3 cases of 2 patches, in batches of 4.
