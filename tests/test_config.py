@@ -26,7 +26,7 @@ def test_entries_arrive_with_their_types(tmp_path: Path) -> None:
     [preprocessing]
     spacing = [1, 1, 3]
     [network]
-    filters = [8, 16]
+    filters = [8, 16, 32]
     [training]
     learning_rate = 1
     [models.calf]
@@ -37,7 +37,7 @@ def test_entries_arrive_with_their_types(tmp_path: Path) -> None:
     assert config.name == "site"
     assert config.preprocessing.spacing == (1.0, 1.0, 3.0)
     assert all(isinstance(s, float) for s in config.preprocessing.spacing)
-    assert config.network.filters == (8, 16)
+    assert config.network.filters == (8, 16, 32)
     assert isinstance(config.training.learning_rate, float)
     assert config.models["calf"].loss == "auto"
     assert config.label_values == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
@@ -85,3 +85,10 @@ def test_build_names_where_it_looked() -> None:
         build(NetworkConfig, {"filters": "x"}, "weights.pt")
     with pytest.raises(ConfigError, match=r"weights\.pt: filters: found 1.5, expected a whole number"):
         build(NetworkConfig, {"filters": [8, 1.5]}, "weights.pt")
+
+
+def test_patches_must_suit_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "app.toml"
+    path.write_text("[network]\nfilters = [4, 4, 8]\n[training]\npatch_size = [16, 18, 16]\n")
+    with pytest.raises(ConfigError, match=r"patch_size \(\(16, 18, 16\)\) must be multiples of 4"):
+        load_config(path)

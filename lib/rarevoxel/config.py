@@ -189,7 +189,12 @@ def load_config(path: Path) -> AppConfig:
         raise ConfigError(f"{path}: no such configuration file", "point --app at a folder with an app.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return build(AppConfig, raw, str(path))
+    config = build(AppConfig, raw, str(path))
+    deepest = 2 ** (len(config.network.filters) - 1)
+    for name, size in (("patch_size", config.training.patch_size), ("window", config.inference.window)):
+        fits = all(n % deepest == 0 for n in size) and max(size) > deepest
+        _require(fits, f"{path}: {name} ({size}) must be multiples of {deepest}, one of them larger (network depth)")
+    return config
 
 
 def build(cls: type[T], raw: Mapping[str, Any], where: str) -> T:

@@ -74,6 +74,13 @@ class ConflictError(RareVoxelError):
     status = 409
 
 
+class BusyError(ConflictError):
+    """A request that has to wait until something else is done."""
+
+    code = "busy"
+    status = 429
+
+
 class ModelError(RareVoxelError, RuntimeError):
     """Weights that are missing, torn, or made for another network."""
 

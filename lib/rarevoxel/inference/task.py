@@ -46,10 +46,12 @@ class SegmentationTask(InferTask):
         return self.engine.available()
 
     def get_path(self, validate: bool = True) -> str | None:
-        """Return the weight file in service, or with `validate=False` the one a site publishes to."""
-        if not validate:
-            return str(self.engine.paths[0])
-        return next((str(path) for path in self.engine.paths if path.is_file()), None)
+        """Return the weight file a site publishes to; with `validate`, None until there is one.
+
+        Never the starter weights: clients may replace and delete what is named here, and all models share those.
+        """
+        published = self.engine.paths[0]
+        return str(published) if published.is_file() or not validate else None
 
     def warm_up(self) -> None:
         """Run everything once, writers included, so that the first click is not the slow one.
@@ -89,7 +91,7 @@ class SegmentationTask(InferTask):
             "centroids": {},
             "regions_ml": prediction.regions_ml,
             "labels_ml": prediction.labels_ml,
-            "model": {"name": self.name, **prediction.model},
+            "model": {**prediction.model, "name": self.name},
         }
 
 

@@ -23,9 +23,10 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.utils import tasks
 from starlette.exceptions import HTTPException
 
-from rarevoxel.errors import RareVoxelError, RequestError
+from rarevoxel.errors import BusyError, RareVoxelError, RequestError
 from rarevoxel.server.http import HttpError, answering
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,10 @@ def run_training(
 ) -> Any:
     """Start training once its options have been checked, so that a mistake is told now and not in a log."""
     app_instance().check_training({**(params or {}), "model": model})
+    waiting = [task for task in tasks("train") if task["status"] in ("SUBMITTED", "RUNNING")]
+    if waiting and not enqueue:
+        # The host itself notices only once the process has started.
+        raise BusyError(f"training {waiting[-1]['id']} is under way", "wait for it, or stop it: DELETE /train/")
     return host_train.run_model(model, params, run_sync, enqueue)
 
 

@@ -40,6 +40,8 @@ def seed_home(app: Path, home: Path) -> Path:
         raise ConfigError(f"{app}: no main.py, so this is no app folder", "point --app at apps/brain_tumor")
     load_config(app / "app.toml")
     served = home / app.resolve().name
+    if served.resolve() == app.resolve():
+        return served
     try:
         served.mkdir(parents=True, exist_ok=True)
         for name in SEEDED:

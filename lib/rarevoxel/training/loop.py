@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,7 @@ def fit(
     Raises:
         TrainingError: when the loss is no longer finite, naming the cases of the step.
     """
+    config = replace(config, training=replace(config.training, patches_per_case=options.patches_per_case))
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     device = next(network.parameters()).device

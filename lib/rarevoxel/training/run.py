@@ -113,7 +113,6 @@ def train_model(
         TrainingError: when the loss stops being a number.
     """
     started = time.time()
-    config = replace(config, training=replace(config.training, patches_per_case=options.patches_per_case))
     places.run.mkdir(parents=True, exist_ok=True)
     usable, measured, skipped = _measure(cases)
     try:
@@ -131,7 +130,7 @@ def train_model(
     facts = _facts(options, choice, statistics, split, skipped, start)
 
     def on_epoch(epoch: int, history: History) -> None:
-        _write_json(places.stats, {**facts, **_progress(epoch, options, history, started)})
+        write_json(places.stats, {**facts, **_progress(epoch, options, history, started)})
 
     entries = {case.id: case.entry() for case in usable}
     holdout = [entries[case] for case in split.holdout]
@@ -147,8 +146,8 @@ def train_model(
     if verdict.publish:
         publish(candidate, places.published)
     stats = {**facts, **_progress(options.max_epochs, options, history, started), **_outcome(verdict, started)}
-    _write_json(places.stats, stats)
-    _write_json(places.run / "lineage.json", {**stats, "versions": _versions(), "configuration": asdict(config)})
+    write_json(places.stats, stats)
+    write_json(places.run / "lineage.json", {**stats, "versions": _versions(), "configuration": asdict(config)})
     return stats
 
 
@@ -238,7 +237,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a JSON file whole: a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -13,8 +13,9 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.train import TrainTask
 
 from rarevoxel.config import AppConfig
+from rarevoxel.errors import RareVoxelError
 from rarevoxel.training.options import TrainOptions
-from rarevoxel.training.run import LabelledCase, Places, train_model
+from rarevoxel.training.run import LabelledCase, Places, train_model, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,11 @@ class TumorTrainTask(TrainTask):
         """
         options = self.options(request)
         places = Places.of(self.app, self.name, run=time.strftime("%Y%m%dT%H%M%S"))
-        return train_model(self.app_config, options, labelled_cases(datastore), places)
+        try:
+            return train_model(self.app_config, options, labelled_cases(datastore), places)
+        except RareVoxelError as error:
+            write_json(places.stats, {"options": options.to_dict(), "error": error.to_dict()})
+            raise
 
 
 def labelled_cases(datastore: Datastore) -> list[LabelledCase]:
