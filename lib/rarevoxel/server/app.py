@@ -134,8 +134,7 @@ class RareVoxelApp(MONAILabelApp):
             HttpError: 404 for an unknown model or case, 422 for a case that cannot be used.
         """
         model = str(request.get("model") or "")
-        if model not in self._infers:
-            raise NotFoundError(f"no model {model!r}, expected one of {sorted(self._infers)}", "GET /info/ lists them")
+        self.check_model(model)
         store = datastore or self.datastore()
         self._check_image(request, store)
         case = str(request["image"])
@@ -168,10 +167,7 @@ class RareVoxelApp(MONAILabelApp):
         Raises:
             HttpError: 404 for an unknown method.
         """
-        method = str(request.get("method") or "")
-        if method not in self._scoring_methods:
-            known = sorted(self._scoring_methods)
-            raise NotFoundError(f"no scoring method {method!r}, expected one of {known}", "GET /info/ lists them")
+        _check_known("scoring method", str(request.get("method") or ""), self._scoring_methods)
         return super().scoring(dict(request), datastore)
 
     @answering
@@ -182,9 +178,7 @@ class RareVoxelApp(MONAILabelApp):
             HttpError: 404 for an unknown strategy.
         """
         strategy = str(request.get("strategy") or "random")
-        if strategy not in self._strategies:
-            known = sorted(self._strategies)
-            raise NotFoundError(f"no strategy {strategy!r}, expected one of {known}", "GET /info/ lists them")
+        _check_known("strategy", strategy, self._strategies)
         return super().next_sample({**request, "strategy": strategy})
 
     def bundle_path(self, model: str | None) -> None:
@@ -202,8 +196,7 @@ class RareVoxelApp(MONAILabelApp):
         Raises:
             NotFoundError: listing the models there are.
         """
-        if model not in self._infers:
-            raise NotFoundError(f"no model {model!r}, expected one of {sorted(self._infers)}", "GET /info/ lists them")
+        _check_known("model", model, self._infers)
 
     def check_training(self, request: Mapping[str, Any]) -> None:
         """Raise unless a training request names a model and possible options.
@@ -245,3 +238,8 @@ def _chosen_models(config: AppConfig, conf: Mapping[str, str]) -> list[str]:
     if missing or not names:
         raise ConfigError(f"--conf models {wanted!r}: unknown model {missing}, expected some of {list(config.models)}")
     return names
+
+
+def _check_known(what: str, name: str, table: Mapping[str, Any]) -> None:
+    if name not in table:
+        raise NotFoundError(f"no {what} {name!r}, expected one of {sorted(table)}", "GET /info/ lists them")

@@ -92,7 +92,7 @@ def fit(
         network.train()
         losses = []
         for image, target, names in _batches(patches, rng.permutation(len(train)), options.batch_size):
-            losses.append(_step(network, loss_function, optimizer, image.to(device), target.to(device), names))
+            losses.append(optimize(network, loss_function, optimizer, image.to(device), target.to(device), names))
             schedule.step()
         history.loss.append(float(np.mean(losses)))
         if epoch % config.training.val_interval == 0 or epoch == options.max_epochs:
@@ -133,7 +133,7 @@ def _batches(
                 yield image, target, [str(patch["id"]) for patch in batch]
 
 
-def _step(
+def optimize(
     network: nn.Module,
     loss_function: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -141,6 +141,19 @@ def _step(
     target: torch.Tensor,
     names: Sequence[str],
 ) -> float:
+    """Take one optimisation step, in the precision the device is fast in, and return the loss.
+
+    Args:
+        network: trained in place.
+        loss_function: called with float32 logits and the target.
+        optimizer: of the network's parameters.
+        image: `(B, C, H, W, D)` on the network's device.
+        target: `(B, R, H, W, D)`.
+        names: cases the batch is made of, for errors.
+
+    Raises:
+        TrainingError: when the loss is not finite; the network is left as it was.
+    """
     dtype = fast_dtype(image.device)
     image = image.contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from rarevoxel.config import AppConfig
 from rarevoxel.labels import labels_to_regions
 from rarevoxel.losses import build_loss
-from rarevoxel.networks import build_network, fast_dtype, save_weights
+from rarevoxel.networks import build_network, save_weights
 from rarevoxel.phantom import (
     PhantomSpec,
     Severity,
@@ -32,6 +32,7 @@ from rarevoxel.phantom import (
 )
 from rarevoxel.phantom.appearance import SEQUENCES
 from rarevoxel.phantom.fields import smooth_field
+from rarevoxel.training.loop import optimize
 from rarevoxel.transforms.normalize import NormalizeBrain
 
 logger = logging.getLogger(__name__)
@@ -214,11 +215,13 @@ def train_starter(config: AppConfig, out: Path, *, steps: int = 5500, seed: int 
     loss_function, _ = build_loss("dice_ce")
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.training.learning_rate, weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.training.learning_rate, steps, pct_start=0.05)
-    loader = DataLoader(PhantomStream(config, seed), batch_size=1, num_workers=workers, prefetch_factor=4)
+    loader = DataLoader(
+        PhantomStream(config, seed), batch_size=1, num_workers=workers, prefetch_factor=4 if workers else None
+    )
     running, started = 1.0, time.monotonic()
     bar = tqdm(zip(range(1, steps + 1), loader, strict=False), total=steps, desc="starter", disable=None)
     for step, (image, regions) in bar:
-        loss = _step(network, loss_function, optimizer, image.to(device), regions.to(device))
+        loss = optimize(network, loss_function, optimizer, image.to(device), regions.to(device), ["phantom"])
         schedule.step()
         running += 0.01 * (loss - running)
         _average(average, network, min(0.999, step / (step + 10)))
@@ -229,21 +232,6 @@ def train_starter(config: AppConfig, out: Path, *, steps: int = 5500, seed: int 
             info = {"name": "starter", "steps": step, "planned_steps": steps, "seed": seed, "loss": running}
             save_weights(out, average, config.network, config.preprocessing, info, half=True)
     return out
-
-
-def _step(
-    network: nn.Module, loss_function: nn.Module, optimizer: torch.optim.Optimizer, image: torch.Tensor, y: torch.Tensor
-) -> float:
-    dtype = fast_dtype(image.device)
-    image = image.contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        logits = network(image)
-    loss = loss_function(logits.float(), y)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-    optimizer.step()
-    return float(loss.detach())
 
 
 @torch.no_grad()
