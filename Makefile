@@ -44,7 +44,7 @@ demo: setup ## run the whole loop once without Slicer and write demo/report.html
 	@"$(BIN)/rarevoxel" demo --out demo
 
 test: setup ## run the tests
-	@"$(BIN)/python" -m pytest tests
+	@"$(BIN)/python" -m pytest tests -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup ## check style and types
 	@"$(BIN)/ruff" check .
