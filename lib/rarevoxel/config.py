@@ -111,14 +111,19 @@ class InferenceConfig:
         window: largest piece (voxels at network spacing) predicted in one pass; larger brains are tiled.
         overlap: overlap of neighbouring windows, 0 to 0.9.
         threshold: probability from which a voxel belongs to a region.
+        mirror: axes (0 to 2, of the oriented volume) along which the image is also predicted mirrored; the
+            probabilities of all combinations are averaged, so each axis doubles the time.
     """
 
     window: tuple[int, ...] = (96, 112, 96)
     overlap: float = 0.25
     threshold: float = 0.5
+    mirror: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(0 <= self.overlap <= 0.9, f"overlap ({self.overlap}) must lie between 0 and 0.9")
+        axes = len(set(self.mirror)) == len(self.mirror) and set(self.mirror) <= {0, 1, 2}
+        _require(axes, f"mirror ({self.mirror}) must name axes 0, 1, 2, each at most once")
         _require(0 < self.threshold < 1, f"threshold ({self.threshold}) must lie between 0 and 1")
         _require(len(self.window) == 3 and min(self.window) >= 16, f"window ({self.window}) must be 3 values >= 16")
 

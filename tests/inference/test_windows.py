@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rarevoxel.config import NetworkConfig
-from rarevoxel.inference import predict_logits
+from rarevoxel.inference import predict_logits, predict_probabilities
 from rarevoxel.networks import build_network
 
 
@@ -70,3 +70,26 @@ def test_a_window_as_small_as_the_deepest_level_is_predicted() -> None:
     network = build_network(NetworkConfig(filters=(2, 2, 2, 2, 2))).eval()
     logits = predict_logits(network, image(20, 20, 20), window=(16, 16, 16), overlap=0.25, multiple=16)
     assert torch.isfinite(logits).all()
+
+
+class Uneven(nn.Module):
+    """A network that sees where a voxel lies, so mirroring matters."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        ramp = torch.arange(image.shape[2], dtype=torch.float32).view(1, 1, -1, 1, 1)
+        return image[:, :1] + ramp
+
+
+@pytest.mark.parametrize(("mirror", "count"), [((), 1), ((0,), 2), ((0, 2), 4)])
+def test_mirror_images_are_predicted_turned_back_and_averaged(mirror: tuple[int, ...], count: int) -> None:
+    image = torch.randn(1, 1, 4, 4, 8)
+    settings = {"window": (16, 16, 16), "overlap": 0.25, "multiple": 4}
+    seen = []
+    network = Uneven()
+    network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    found = predict_probabilities(network, image, mirror=mirror, **settings)
+    ramp = torch.arange(4.0).view(1, 1, -1, 1, 1)
+    plain, turned = torch.sigmoid(image + ramp), torch.sigmoid(image + ramp.flip(2))
+    expected = (plain + turned) / 2 if 0 in mirror else plain
+    assert torch.allclose(found, expected, atol=1e-2)
+    assert len(seen) == count

@@ -19,7 +19,7 @@ from torch import nn
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
-from rarevoxel.inference.windows import predict_logits
+from rarevoxel.inference.windows import predict_probabilities
 from rarevoxel.labels import CLIENT_LABELS, REGIONS, labels_to_regions, regions_to_labels
 from rarevoxel.networks import load_weights
 from rarevoxel.transforms import Stage, ToSpacingd, build_transforms
@@ -96,9 +96,9 @@ class Engine:
         loaded = self._current()
         data = loaded.transforms({"image": image})
         clock.mark("pre")
-        logits = self._run(loaded, data["image"])
+        probabilities = self._run(loaded, data["image"])
         clock.mark("infer")
-        labels, affine = self._invert(loaded, logits, data["image"])
+        labels, affine = self._invert(loaded, probabilities, data["image"])
         clock.mark("invert")
         ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
         regions = dict(zip(REGIONS, labels_to_regions(labels), strict=True))
@@ -124,23 +124,22 @@ class Engine:
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image
         settings = self.config.inference
         with self._lock:
-            logits = predict_logits(
+            probabilities = predict_probabilities(
                 loaded.network,
                 plain[None].to(self.device),
+                mirror=settings.mirror,
                 window=settings.window,
                 overlap=settings.overlap,
                 multiple=loaded.multiple,
             )
-        return logits[0].cpu()
+        return probabilities[0].cpu()
 
     def _invert(
-        self, loaded: _Loaded, logits: torch.Tensor, image: MetaTensor
+        self, loaded: _Loaded, probabilities: torch.Tensor, image: MetaTensor
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
         """Resample probabilities to the cropped display grid, decide there, and paste uint8 labels back."""
         data: dict[Any, Any] = {
-            "image": MetaTensor(
-                torch.sigmoid(logits), meta=image.meta, applied_operations=list(image.applied_operations)
-            )
+            "image": MetaTensor(probabilities, meta=image.meta, applied_operations=list(image.applied_operations))
         }
         for transform in reversed(loaded.transforms.transforms):
             if isinstance(transform, InvertibleTransform):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.inferers import sliding_window_inference
@@ -10,6 +12,29 @@ from torch import nn
 from torch.nn import functional
 
 from rarevoxel.networks import fast_dtype
+
+
+def predict_probabilities(
+    network: nn.Module, image: torch.Tensor, *, mirror: Sequence[int] = (), **settings: Any
+) -> torch.Tensor:
+    """Return region probabilities, averaged over an image and its mirror images.
+
+    Args:
+        network: see `predict_logits`.
+        image: `(1, C, H, W, D)` on the network's device.
+        mirror: spatial axes, 0 to 2; every combination of them is predicted and turned back.
+        settings: see `predict_logits`.
+
+    Returns:
+        float32 `(1, R, H, W, D)` in [0, 1].
+    """
+    combinations = [axes for count in range(len(mirror) + 1) for axes in itertools.combinations(mirror, count)]
+    total: torch.Tensor | float = 0.0
+    for axes in combinations:
+        dims = [2 + axis for axis in axes]
+        logits = predict_logits(network, image.flip(dims) if dims else image, **settings)
+        total = total + (torch.sigmoid(logits).flip(dims) if dims else torch.sigmoid(logits))
+    return torch.as_tensor(total) / len(combinations)
 
 
 def predict_logits(
