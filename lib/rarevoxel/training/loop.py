@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 CACHED_CASES = 200
 """Cases whose preprocessed volumes stay in memory (about 10 MB each at 2 mm); the rest are read anew."""
 
+AVERAGING = 0.99
+"""Decay of the moving average of the weights per step; less at first, so that the start is forgotten."""
+
 
 @dataclass
 class History:
@@ -61,6 +64,8 @@ def fit(
 ) -> tuple[dict[str, torch.Tensor], History]:
     """Train a network and return the weights of its best epoch.
 
+    What is validated and returned is a moving average of the weights, which a handful of cases disturbs less.
+
     Args:
         network: on the device it is to be trained on; trained in place.
         loss_function: called with logits and region masks `(B, 3, h, w, d)`.
@@ -87,6 +92,7 @@ def fit(
         network.parameters(), lr=options.learning_rate, weight_decay=config.training.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps + 1, pct_start=0.1)
+    average, steps_done = deepcopy(network), 0
     history, best, started = History(), deepcopy(network.state_dict()), time.monotonic()
     for epoch in tqdm(range(1, options.max_epochs + 1), desc="train", unit="epoch", disable=None):
         network.train()
@@ -94,13 +100,15 @@ def fit(
         for image, target, names in _batches(patches, rng.permutation(len(train)), options.batch_size):
             losses.append(optimize(network, loss_function, optimizer, image.to(device), target.to(device), names))
             schedule.step()
+            steps_done += 1
+            follow(average, network, min(AVERAGING, steps_done / (steps_done + 10)))
         history.loss.append(float(np.mean(losses)))
         if epoch % config.training.val_interval == 0 or epoch == options.max_epochs:
-            history.dice[epoch] = _validate(network, judges, config, device)
+            history.dice[epoch] = _validate(average, judges, config, device)
             score = float(np.mean(list(history.dice[epoch].values())))
             if score > history.best_dice:
                 history.best_epoch, history.best_dice = epoch, score
-                best = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+                best = {key: value.detach().cpu().clone() for key, value in average.state_dict().items()}
         logger.info(
             "epoch %d/%d loss %.4f dice %s (%.0f s)",
             epoch, options.max_epochs, history.loss[-1], history.dice.get(epoch, "-"), time.monotonic() - started,
@@ -168,6 +176,13 @@ def optimize(
     nn.utils.clip_grad_norm_(network.parameters(), 12.0)
     optimizer.step()
     return value
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the weights of `average` towards those of `network`: `average * decay + network * (1 - decay)`."""
+    for mean, current in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(current, 1 - decay)
 
 
 def _validate(network: nn.Module, judges: Any, config: AppConfig, device: torch.device) -> dict[str, float]:

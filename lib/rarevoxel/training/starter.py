@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
-from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
@@ -32,7 +31,7 @@ from rarevoxel.phantom import (
 )
 from rarevoxel.phantom.appearance import SEQUENCES
 from rarevoxel.phantom.fields import smooth_field
-from rarevoxel.training.loop import optimize
+from rarevoxel.training.loop import follow, optimize
 from rarevoxel.transforms.normalize import NormalizeBrain
 
 logger = logging.getLogger(__name__)
@@ -44,6 +43,7 @@ REGIMES = (
     Severity(median_ml=12.0, sigma=0.9, foci=(1, 4), lesion_share=0.2),
     Severity(median_ml=10.0, sigma=0.9, foci=(6, 25), lesion_share=0.97),
 )
+LEARNING_RATE = 1e-3
 POOL = 48
 REUSE = 4
 
@@ -199,7 +199,7 @@ def train_starter(config: AppConfig, out: Path, *, steps: int = 5500, seed: int 
     The weights written are the exponential moving average of the trained ones.
 
     Args:
-        config: network, spacing and learning rate.
+        config: network and preprocessing.
         out: the weight file.
         steps: optimisation steps, one sample each.
         seed: seed of everything.
@@ -213,8 +213,8 @@ def train_starter(config: AppConfig, out: Path, *, steps: int = 5500, seed: int 
     network = build_network(config.network).to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = deepcopy(network)
     loss_function, _ = build_loss("dice_ce")
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.training.learning_rate, weight_decay=1e-5)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.training.learning_rate, steps, pct_start=0.05)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.05)
     loader = DataLoader(
         PhantomStream(config, seed), batch_size=1, num_workers=workers, prefetch_factor=4 if workers else None
     )
@@ -224,7 +224,7 @@ def train_starter(config: AppConfig, out: Path, *, steps: int = 5500, seed: int 
         loss = optimize(network, loss_function, optimizer, image.to(device), regions.to(device), ["phantom"])
         schedule.step()
         running += 0.01 * (loss - running)
-        _average(average, network, min(0.999, step / (step + 10)))
+        follow(average, network, min(0.999, step / (step + 10)))
         if step % 100 == 0:
             bar.set_postfix(loss=f"{running:.3f}")
             logger.info("starter step %d loss %.4f minutes %.1f", step, running, (time.monotonic() - started) / 60)
@@ -232,9 +232,3 @@ def train_starter(config: AppConfig, out: Path, *, steps: int = 5500, seed: int 
             info = {"name": "starter", "steps": step, "planned_steps": steps, "seed": seed, "loss": running}
             save_weights(out, average, config.network, config.preprocessing, info, half=True)
     return out
-
-
-@torch.no_grad()
-def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    for mean, current in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(current, 1 - decay)
