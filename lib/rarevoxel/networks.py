@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import nn
 
 from rarevoxel.config import NetworkConfig, Preprocessing, build
 from rarevoxel.errors import ModelError
+from rarevoxel.volumes import replace_file
 
 FORMAT = 1
 """Version of the weight file's layout."""
@@ -65,7 +66,6 @@ def save_weights(
         info: plain data about the weights (no tensors, no numpy).
         half: store float16 instead of float32, for weights that are shipped; they are loaded as float32 again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "format": FORMAT,
         "model": _stored(network, torch.float16 if half else torch.float32),
@@ -73,15 +73,9 @@ def save_weights(
         "preprocessing": asdict(preprocessing),
         "info": dict(info),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    replace_file(path, buffer.getvalue())
 
 
 def _stored(network: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:

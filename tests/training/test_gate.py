@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -153,14 +154,14 @@ def test_a_failed_publication_leaves_the_old_file_and_no_other(
 ) -> None:
     target = save_tiny(tmp_path / "model" / "calf.pt", seed=1)
     before = target.read_bytes()
+    candidate = save_tiny(tmp_path / "new.pt", seed=2)
 
-    def full(source: Path, destination: Path) -> None:
-        Path(destination).write_bytes(Path(source).read_bytes()[:100])
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(gate.shutil, "copyfile", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        publish(save_tiny(tmp_path / "new.pt", seed=2), target)
+        publish(candidate, target)
     assert target.read_bytes() == before
     assert [path.name for path in target.parent.iterdir()] == ["calf.pt"]
     assert torch.load(target, weights_only=True)["info"] == {"seed": 1}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from rarevoxel.errors import ModelError
 from rarevoxel.evaluation import mean_dice
 from rarevoxel.inference.engine import Engine
 from rarevoxel.inference.score import score_case
+from rarevoxel.volumes import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -82,15 +81,7 @@ def publish(candidate: Path, target: Path) -> None:
         candidate: the file to copy; it stays where it is.
         target: the published file.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(candidate, temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(target, candidate.read_bytes())
 
 
 def _scores(engine: Engine, holdout: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from rarevoxel.training.loop import History, fit
 from rarevoxel.training.options import TrainOptions
 from rarevoxel.training.split import Split, split_cases
 from rarevoxel.transforms import load_sequences
-from rarevoxel.volumes import Grid, read_label_volume
+from rarevoxel.volumes import Grid, read_label_volume, replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +238,4 @@ def _versions() -> dict[str, str]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a JSON file whole: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, json.dumps(content, indent=2, default=str).encode())
