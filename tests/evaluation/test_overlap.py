@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
@@ -30,6 +30,7 @@ def test_the_table_of_empty_masks() -> None:
     assert dice(mask(0, 0), mask(1, 0)) == 0.0
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_dice_equals_the_f1_score(pairs: list[tuple[bool, bool]]) -> None:
     prediction, truth = (np.array(column) for column in zip(*pairs, strict=True))
