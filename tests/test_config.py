@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from rarevoxel.config import AppConfig, NetworkConfig, build, load_config
+from rarevoxel.config import AppConfig, NetworkConfig, PowerConfig, Preprocessing, build, load_config
 from rarevoxel.errors import ConfigError
 
 
@@ -92,3 +93,41 @@ def test_patches_must_suit_the_network(tmp_path: Path) -> None:
     path.write_text("[network]\nfilters = [4, 4, 8]\n[training]\npatch_size = [16, 18, 16]\n")
     with pytest.raises(ConfigError, match=r"patch_size \(\(16, 18, 16\)\) must be multiples of 4"):
         load_config(path)
+
+
+POWER = (PowerConfig(), PowerConfig("sqrt"), PowerConfig("log", shift=0.05), PowerConfig("yeo_johnson", -2, scale=4))
+
+
+def test_power_functions_come_back_from_a_weight_file_and_old_files_have_none() -> None:
+    stored = asdict(Preprocessing(power=POWER))
+    assert build(Preprocessing, stored, "weights.pt") == Preprocessing(power=POWER)
+    del stored["power"]
+    assert build(Preprocessing, stored, "weights.pt").power == ()
+
+
+def test_power_functions_from_toml(tmp_path: Path) -> None:
+    tables = "".join(
+        f"[[preprocessing.power]]\nkind = '{kind}'\nshift = 1\n" for kind in ("log", "sqrt", "none", "box_cox")
+    )
+    power = load_config(written(tmp_path, tables)).preprocessing.power
+    assert [p.kind for p in power] == ["log", "sqrt", "none", "box_cox"]
+    assert all(isinstance(p.shift, float) for p in power)
+
+
+@pytest.mark.parametrize(
+    ("entries", "match"),
+    [
+        ("kind = 'cube'", r"power: power kind \('cube'\) must be one of \('none', 'sqrt', 'log'"),
+        ("lambda = 1", r"power: unknown entry \['lambda'\], expected some of \['kind', 'lmbda'"),
+        ("lmbda = 5.1", r"lmbda \(5.1\) must lie between -5 and 5"),
+        ("lmbda = nan", r"lmbda \(nan\) must lie between -5 and 5"),
+        ("kind = 'log'", r"shift \(0.0\) of log must lie between 0.001 and 100"),
+        ("kind = 'box_cox'\nshift = -1", r"shift \(-1.0\) of box_cox must lie between 0.001 and 100"),
+        ("shift = -0.1", r"shift \(-0.1\) of none must lie between 0.0 and 100"),
+        ("scale = 0", r"scale \(0.0\) must lie between 0.001 and 100"),
+        ("", r"power has 1 entries, expected 0 or 4: one per sequence"),
+    ],
+)
+def test_impossible_power_functions_are_refused(tmp_path: Path, entries: str, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        load_config(written(tmp_path, f"[[preprocessing.power]]\n{entries}"))

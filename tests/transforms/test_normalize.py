@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data.meta_tensor import MetaTensor
 
-from rarevoxel.transforms import NormalizeBrain, NormalizeBraind
+from rarevoxel.config import PowerConfig
+from rarevoxel.errors import InputError
+from rarevoxel.transforms.clip import ClipPercentiles
+from rarevoxel.transforms.normalize import NormalizeBrain, NormalizeBraind
+from rarevoxel.transforms.power import PowerTransform
+from rarevoxel.transforms.zscore import ZScoreBrain
 
 
 def volume(seed: int = 0, channels: int = 2) -> torch.Tensor:
@@ -86,3 +91,62 @@ def test_the_dictionary_form_keeps_affine_and_other_entries() -> None:
     assert torch.equal(result["image"].affine, affine)
     assert torch.equal(result["image"].as_tensor(), NormalizeBrain((5.0, 95.0))(volume()))
     assert torch.equal(data["image"].as_tensor(), volume()), "the input must not change"
+
+
+def as_weights_were_trained(channel: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """The arithmetic of the shipped weights, operation by operation."""
+    brain = channel != 0
+    values = channel[brain]
+    if values.numel() == 0:
+        return channel
+    bounds = [float(values.kthvalue(1 + round(p / 100 * (values.numel() - 1))).values) for p in (low, high)]
+    values = values.clamp(*bounds)
+    std = values.std(correction=0)
+    scaled = torch.zeros_like(channel)
+    scaled[brain] = (values - values.mean()) / torch.where(std > 0, std, 1.0)
+    return scaled
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.int16])
+@pytest.mark.parametrize("percentiles", [(0.5, 99.5), (3.0, 71.0)])
+def test_not_one_bit_differs_from_what_weights_were_trained_with(dtype, percentiles) -> None:
+    for seed in range(5):
+        image = torch.cat([volume(seed), torch.zeros(1, 12, 11, 10), volume(seed, 1).ne(0) * 0.1]).clamp(-6e4, 6e4)
+        image = image.to(dtype)
+        expected = torch.stack([as_weights_were_trained(channel.float(), *percentiles) for channel in image])
+        assert torch.equal(NormalizeBrain(percentiles)(image), expected)
+        assert torch.equal(NormalizeBrain(percentiles, [PowerConfig()] * 4)(image), expected)
+
+
+def test_is_clip_then_z_score() -> None:
+    image = volume()
+    torch.testing.assert_close(NormalizeBrain()(image), ZScoreBrain()(ClipPercentiles()(image)), rtol=0, atol=1e-37)
+
+
+def test_a_power_function_acts_between_clip_and_z_score() -> None:
+    image, power = volume(channels=2), [PowerConfig("log", shift=0.05), PowerConfig("box_cox", 2.5, 0.05)]
+    result = NormalizeBrain((2.0, 98.0), power)(image)
+    steps = ZScoreBrain()(PowerTransform(power, (2.0, 98.0))(ClipPercentiles((2.0, 98.0))(image)))
+    torch.testing.assert_close(result, steps, rtol=0, atol=1e-6)
+    values = image[0][image[0] != 0].double().numpy()
+    low, high = np.percentile(values, [2, 98], method="nearest")
+    logs = np.log((np.clip(values, low, high) - low) / (high - low) + 0.05)
+    np.testing.assert_allclose(result[0][image[0] != 0], (logs - logs.mean()) / logs.std(), atol=1e-4)
+    named = NormalizeBraind("image", (2.0, 98.0), power)({"image": image})["image"]
+    assert torch.equal(named, result)
+
+
+def test_a_power_function_leaves_constant_and_empty_channels_alone() -> None:
+    image = volume(channels=2)
+    image[0] = torch.where(image[0] != 0, 7.0, 0.0)
+    image[1] = 0.0
+    assert not NormalizeBrain(power=[PowerConfig("log", shift=0.05)] * 2)(image).any()
+    constant = torch.full((1, 7, 7, 7), 0.1)
+    assert torch.equal(NormalizeBrain(power=[PowerConfig("sqrt")])(constant), NormalizeBrain()(constant))
+
+
+def test_impossible_parameters_are_refused() -> None:
+    with pytest.raises(InputError, match=r"percentiles \(\(99.0, 1.0\)\) must satisfy 0 <= low < high <= 100"):
+        NormalizeBrain((99.0, 1.0))
+    with pytest.raises(InputError, match=r"NormalizeBrain: image of shape \(2, 12, 11, 10\) .* found 4"):
+        NormalizeBrain(power=[PowerConfig()] * 4)(volume())

@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform, Transform
+
+from rarevoxel.config import PowerConfig
+from rarevoxel.transforms.clip import Bounds, check_percentiles, clip_values, map_channels, unit_range
+from rarevoxel.transforms.power import apply_power
+from rarevoxel.transforms.zscore import check_count, zscore_values
 
 
 class NormalizeBrain(Transform):
     """Clip each channel to percentiles of its brain voxels, then scale those to zero mean and unit variance.
 
     The brain is every voxel that is not exactly 0 (skull-stripped images can be negative inside the brain);
-    everything outside stays 0. Result: `(clip(x, p_low, p_high) - mean) / std` over brain voxels.
+    everything outside stays 0. Result: `(clip(x, p_low, p_high) - mean) / std` over brain voxels. With a power
+    function f the clipped values first become `f((clip(x) - p_low) / (p_high - p_low))`, which straightens a skewed
+    sequence. Meant as the last intensity step: a brain voxel exactly at the mean becomes 0, as the outside is.
+
+    It is `ClipPercentiles`, `PowerTransform` and `ZScoreBrain` in one.
 
     Args:
-        percentiles: low and high percentile, 0 to 100.
+        percentiles: low and high percentile, `0 <= low < high <= 100`.
+        power: one function per channel, from `fit_power`, or none. A channel of kind `none`, or
+            a constant one, is treated as without.
 
     Shape:
         `(C, H, W, D)` to the same, float32.
+
+    Raises:
+        InputError: if the percentiles are not in order, or `power` has not one entry per channel.
     """
 
-    def __init__(self, percentiles: tuple[float, float] = (0.5, 99.5)) -> None:
-        self.percentiles = percentiles
+    def __init__(self, percentiles: Bounds = (0.5, 99.5), power: Sequence[PowerConfig] = ()) -> None:
+        self.percentiles = check_percentiles(percentiles)
+        self.power = tuple(power)
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Return the normalised image."""
-        plain = image.as_tensor() if isinstance(image, MetaTensor) else image
-        result = torch.stack([self._normalize(channel.float()) for channel in plain])
-        if isinstance(image, MetaTensor):
-            result = MetaTensor(result, meta=image.meta, applied_operations=image.applied_operations)
-        return result
+        if self.power:
+            check_count(self, image, self.power)
+        return map_channels(image, self._normalize)
 
-    def _normalize(self, channel: torch.Tensor) -> torch.Tensor:
+    def _normalize(self, index: int, channel: torch.Tensor) -> torch.Tensor:
         brain = channel != 0
-        values = channel[brain]
-        if values.numel() == 0:
-            return channel
-        low, high = (_percentile(values, p) for p in self.percentiles)
-        values = values.clamp(low, high)
-        std = values.std(correction=0)
+        values, bounds = clip_values(channel[brain], self.percentiles)
+        if self.power and self.power[index].kind != "none" and bounds[0] < bounds[1]:
+            values = apply_power(unit_range(values, bounds), self.power[index])
         scaled = torch.zeros_like(channel)
-        scaled[brain] = (values - values.mean()) / torch.where(std > 0, std, 1.0)
+        scaled[brain] = zscore_values(values)[0]
         return scaled
-
-
-def _percentile(values: torch.Tensor, percentile: float) -> float:
-    rank = min(values.numel() - 1, max(0, round(percentile / 100 * (values.numel() - 1))))
-    return float(values.kthvalue(rank + 1).values)
 
 
 class NormalizeBraind(MapTransform):
@@ -59,11 +63,14 @@ class NormalizeBraind(MapTransform):
     Args:
         keys: entries to normalise.
         percentiles: see `NormalizeBrain`.
+        power: see `NormalizeBrain`.
     """
 
-    def __init__(self, keys: KeysCollection, percentiles: tuple[float, float] = (0.5, 99.5)) -> None:
+    def __init__(
+        self, keys: KeysCollection, percentiles: Bounds = (0.5, 99.5), power: Sequence[PowerConfig] = ()
+    ) -> None:
         super().__init__(keys)
-        self.normalize = NormalizeBrain(percentiles)
+        self.normalize = NormalizeBrain(percentiles, power)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Normalise every entry of `keys`."""
