@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,17 @@ import torch
 
 from rarevoxel.config import NetworkConfig, Preprocessing
 from rarevoxel.errors import ModelError
-from rarevoxel.networks import build_network, fast_dtype, load_weights, save_weights
+from rarevoxel.networks import (
+    SecondStage,
+    TwoStage,
+    TwoStageNetwork,
+    binary_from_regions,
+    build_network,
+    fast_dtype,
+    first_stage_of,
+    load_weights,
+    save_weights,
+)
 
 SHAPE = NetworkConfig(filters=(2, 4, 4))
 PREPROCESSING = Preprocessing(spacing=(1.0, 2.0, 3.0), margin_mm=7.0)
@@ -131,3 +142,157 @@ def test_weights_of_another_network(saved: tuple[Path, torch.nn.Module]) -> None
 
 def test_the_fast_type_is_one_the_device_can_use() -> None:
     assert fast_dtype(torch.device("cpu")) in (torch.bfloat16, torch.float32)
+
+
+# A second, binary network in the same file
+
+BINARY = NetworkConfig(filters=(3, 4, 6))
+
+
+@pytest.fixture
+def stage() -> SecondStage:
+    torch.manual_seed(7)
+    return SecondStage(build_network(BINARY, out_channels=1), BINARY, TwoStage(0.35, "soft"))
+
+
+def outputs(network: torch.nn.Module) -> torch.Tensor:
+    image = torch.randn(1, 4, 8, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return network.eval()(image)
+
+
+def test_two_networks_as_one(saved: tuple[Path, torch.nn.Module], stage: SecondStage) -> None:
+    _, network = saved
+    two = TwoStageNetwork(network, stage)
+    found = outputs(two)
+    assert found.shape == (1, 4, 8, 8, 8)
+    torch.testing.assert_close(found[:, :3], outputs(network), rtol=0, atol=0)
+    torch.testing.assert_close(found[:, 3:], outputs(stage.network), rtol=0, atol=0)
+    assert two.second == stage
+    assert first_stage_of(two) is network
+    assert first_stage_of(network) is network
+
+
+@pytest.mark.parametrize("form", ["hard", "soft"])
+def test_a_second_stage_comes_back(saved: tuple[Path, torch.nn.Module], stage: SecondStage, form: str) -> None:
+    path, network = saved
+    settings = TwoStage(0.35, form)
+    save_weights(path, network, SHAPE, PREPROCESSING, {"name": "two"}, second_stage=replace(stage, settings=settings))
+    loaded, shape, preprocessing, info = load_weights(path)
+    assert isinstance(loaded, TwoStageNetwork)
+    assert not loaded.training
+    assert (shape, preprocessing, info) == (SHAPE, PREPROCESSING, {"name": "two"})
+    assert (loaded.foreground_config, loaded.settings) == (BINARY, settings)
+    torch.testing.assert_close(
+        outputs(loaded), torch.cat([outputs(network), outputs(stage.network)], 1), rtol=0, atol=0
+    )
+    before = path.read_bytes()
+    save_weights(path, loaded, shape, preprocessing, info)
+    again = load_weights(path)[0]
+    assert isinstance(again, TwoStageNetwork)
+    assert again.settings == settings
+    torch.testing.assert_close(outputs(again), outputs(loaded), rtol=0, atol=0)
+    assert path.read_bytes() == before
+    save_weights(path, loaded, shape, preprocessing, info, second_stage=replace(stage, settings=TwoStage(0.9)))
+    assert load_weights(path)[0].settings == TwoStage(0.9)
+
+
+def test_half_precision_halves_both_networks(saved: tuple[Path, torch.nn.Module], stage: SecondStage) -> None:
+    path, network = saved
+    save_weights(path, network, SHAPE, PREPROCESSING, {}, half=True, second_stage=stage)
+    content = torch.load(path, weights_only=True)
+    stored = [*content["model"].values(), *content["second_stage"]["model"].values()]
+    assert {tensor.dtype for tensor in stored} == {torch.float16}
+    loaded = load_weights(path)[0]
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    expected = torch.cat([outputs(network), outputs(stage.network)], 1)
+    torch.testing.assert_close(outputs(loaded), expected, rtol=0.02, atol=0.02)
+
+
+def test_only_files_with_a_second_stage_are_of_the_new_format(
+    saved: tuple[Path, torch.nn.Module], stage: SecondStage
+) -> None:
+    path, network = saved
+    content = torch.load(path, weights_only=True)
+    assert set(content) == {"format", "model", "network", "preprocessing", "info"}
+    assert content["format"] == 1
+    save_weights(path, network, SHAPE, PREPROCESSING, {}, second_stage=stage)
+    content = torch.load(path, weights_only=True)
+    assert content["format"] == 2, "a release that knows no second stage must not serve the first alone"
+    assert set(content["second_stage"]) == {"model", "network", "threshold", "form"}
+    rewritten(path, format=1)
+    with pytest.raises(ModelError, match="not a rarevoxel weight file of format 2"):
+        load_weights(path)
+
+
+def test_the_shipped_starter_has_one_stage() -> None:
+    starter = Path(__file__).parents[1] / "apps" / "brain_tumor" / "starter" / "starter.pt"
+    assert not isinstance(load_weights(starter)[0], TwoStageNetwork)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"network": {"filters": [3, 4, 8]}}, "size mismatch"),
+        ({"network": {"filters": [3]}}, "needs >= 3 positive levels"),
+        ({"model": {}}, "Missing key"),
+        ({"threshold": 1.0}, r"threshold \(1\.0\) must satisfy 0 < threshold < 1"),
+        ({"threshold": "half"}, "threshold: found 'half', expected a number"),
+        ({"form": "medium"}, r"form \('medium'\) must be one of hard, soft"),
+    ],
+)
+def test_a_second_stage_that_does_not_fit(
+    saved: tuple[Path, torch.nn.Module], stage: SecondStage, change: dict[str, object], match: str
+) -> None:
+    path, network = saved
+    save_weights(path, network, SHAPE, PREPROCESSING, {}, second_stage=stage)
+    entry = torch.load(path, weights_only=True)["second_stage"]
+    rewritten(path, second_stage={**entry, **change})
+    with pytest.raises(ModelError, match=rf"(?s)calf\.pt: weights do not fit their network: .*{match}"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("entry", [None, "both", {}, []])
+def test_a_second_stage_that_is_none(saved: tuple[Path, torch.nn.Module], stage: SecondStage, entry: object) -> None:
+    path, network = saved
+    save_weights(path, network, SHAPE, PREPROCESSING, {}, second_stage=stage)
+    rewritten(path, second_stage=entry)
+    with pytest.raises(ModelError, match=r"calf\.pt: weights do not fit their network"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("keep", [0.4, 0.7, 0.99])
+def test_a_torn_file_of_two_stages(saved: tuple[Path, torch.nn.Module], stage: SecondStage, keep: float) -> None:
+    path, network = saved
+    save_weights(path, network, SHAPE, PREPROCESSING, {}, second_stage=stage)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+    with pytest.raises(ModelError, match=r"calf\.pt: not a readable weight file"):
+        load_weights(path)
+
+
+def test_a_binary_network_starts_as_the_whole_tumour_s_channel(
+    saved: tuple[Path, torch.nn.Module], stage: SecondStage
+) -> None:
+    _, network = saved
+    before = outputs(network)
+    for source in (network, TwoStageNetwork(network, stage)):
+        binary = binary_from_regions(source, SHAPE)
+        assert binary.training
+        torch.testing.assert_close(outputs(binary), before[:, :1], rtol=0, atol=1e-6)
+    with torch.no_grad():
+        for parameter in binary.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(outputs(network), before, rtol=0, atol=0)
+
+
+def test_a_binary_network_of_other_inputs() -> None:
+    network = build_network(SHAPE, in_channels=2)
+    assert binary_from_regions(network, SHAPE)(torch.zeros(1, 2, 8, 8, 8)).shape == (1, 1, 8, 8, 8)
+
+
+def test_no_binary_network_from_another_one(saved: tuple[Path, torch.nn.Module]) -> None:
+    with pytest.raises(ModelError, match=r"(?s)no binary network can start from this DynUNet: .*size mismatch"):
+        binary_from_regions(saved[1], BINARY)
+    with pytest.raises(ModelError, match="no binary network can start from this Linear: 'output_block"):
+        binary_from_regions(torch.nn.Linear(1, 1), SHAPE)

@@ -1,6 +1,15 @@
 """Inference: from a case on disk to a mask on the grid the clinician sees."""
 
 from rarevoxel.inference.engine import Engine, Prediction
-from rarevoxel.inference.windows import predict_logits, predict_probabilities
+from rarevoxel.inference.two_stage import combine, tune_threshold
+from rarevoxel.inference.windows import predict_image, predict_logits, predict_probabilities
 
-__all__ = ["Engine", "Prediction", "predict_logits", "predict_probabilities"]
+__all__ = [
+    "Engine",
+    "Prediction",
+    "combine",
+    "predict_image",
+    "predict_logits",
+    "predict_probabilities",
+    "tune_threshold",
+]

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch import nn
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
+from rarevoxel.inference.two_stage import combine
 from rarevoxel.inference.windows import predict_probabilities
 from rarevoxel.labels import CLIENT_LABELS, REGIONS, labels_to_regions, regions_to_labels
-from rarevoxel.networks import load_weights
+from rarevoxel.networks import TwoStage, TwoStageNetwork, load_weights
 from rarevoxel.transforms import Stage, ToSpacingd, build_transforms
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Prediction:
         regions_ml: volume per region in ml.
         labels_ml: volume per label in ml.
         latencies: seconds per step.
-        model: which weights answered.
+        model: which weights answered; with a second stage, `two_stage` says how it acted.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -56,6 +57,12 @@ class _Loaded:
     info: dict[str, Any]
     source: Path
     stamp: tuple[int, int]
+    two_stage: TwoStage | None = None
+
+    def model(self) -> dict[str, Any]:
+        """What an answer says about the weights."""
+        acted = {"two_stage": asdict(self.two_stage)} if self.two_stage else {}
+        return {**self.info, "weights": self.source.name, **acted}
 
 
 class Engine:
@@ -108,7 +115,7 @@ class Engine:
             affine=affine,
             regions_ml={name: round(float(np.count_nonzero(mask)) * ml, 4) for name, mask in regions.items()},
             labels_ml={name: round(float(counts[CLIENT_LABELS[name]]) * ml, 4) for name in self.config.labels},
-            model={**loaded.info, "weights": loaded.source.name},
+            model=loaded.model(),
         )
         clock.mark("post")
         return replace(prediction, latencies=clock.seconds())
@@ -145,7 +152,7 @@ class Engine:
             if isinstance(transform, InvertibleTransform):
                 data = transform.inverse(data)
             if isinstance(transform, ToSpacingd):
-                masks = data["image"].as_tensor().numpy() >= self.config.inference.threshold
+                masks = _regions(loaded, data["image"].as_tensor()).numpy() >= self.config.inference.threshold
                 data["image"] = MetaTensor(
                     torch.from_numpy(regions_to_labels(masks)[None]),
                     meta=data["image"].meta,
@@ -182,9 +189,21 @@ class Engine:
 
     def _load(self, path: Path, stamp: tuple[int, int]) -> _Loaded:
         network, shape, preprocessing, info = load_weights(path, self.device)
-        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         config = replace(self.config, preprocessing=preprocessing, network=shape)
-        return _Loaded(network, build_transforms(config, Stage.INFER), 2 ** (len(shape.filters) - 1), info, path, stamp)
+        transforms, levels, two_stage = build_transforms(config, Stage.INFER), len(shape.filters), None
+        if isinstance(network, TwoStageNetwork):
+            levels, two_stage = max(levels, len(network.foreground_config.filters)), network.settings
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return _Loaded(network, transforms, 2 ** (levels - 1), info, path, stamp, two_stage)
+
+
+def _regions(loaded: _Loaded, probabilities: torch.Tensor) -> torch.Tensor:
+    """Region probabilities `(3, H, W, D)`, the second stage's acted upon them where there is one."""
+    if loaded.two_stage is None:
+        return probabilities
+    count = len(REGIONS)
+    regions, foreground = probabilities[:count], probabilities[count:]
+    return combine(regions, foreground, loaded.two_stage.threshold, loaded.two_stage.form)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 from torch.nn import functional
 
+from rarevoxel.config import AppConfig
 from rarevoxel.networks import fast_dtype
 
 
@@ -35,6 +36,28 @@ def predict_probabilities(
         logits = predict_logits(network, image.flip(dims) if dims else image, **settings)
         total = total + (torch.sigmoid(logits).flip(dims) if dims else torch.sigmoid(logits))
     return torch.as_tensor(total) / len(combinations)
+
+
+def predict_image(network: nn.Module, config: AppConfig, image: torch.Tensor) -> torch.Tensor:
+    """Return the probabilities of a preprocessed image, as `config` says to predict.
+
+    Args:
+        network: of `config.network`'s depth; its device is where the image goes.
+        config: window, overlap, mirror.
+        image: `(C, H, W, D)`.
+
+    Returns:
+        float32 `(R, H, W, D)` in [0, 1], on the CPU.
+    """
+    settings = config.inference
+    return predict_probabilities(
+        network,
+        image[None].to(next(network.parameters()).device),
+        mirror=settings.mirror,
+        window=settings.window,
+        overlap=settings.overlap,
+        multiple=2 ** (len(config.network.filters) - 1),
+    )[0].cpu()
 
 
 def predict_logits(
