@@ -7,9 +7,22 @@ import pytest
 import torch
 
 from rarevoxel.errors import RequestError
-from rarevoxel.losses import LOSS_NAMES, Branch, CALFLoss, CompoundLoss, LossChoice, build_loss, choose_loss
+from rarevoxel.losses import (
+    LOSS_NAMES,
+    TERM_NAMES,
+    Branch,
+    CALFLoss,
+    CompoundLoss,
+    LesionDiceLoss,
+    LossChoice,
+    SumLoss,
+    build_loss,
+    choose_loss,
+)
 from rarevoxel.losses.by_region import region_statistics
+from rarevoxel.losses.choose import small_or_many
 from rarevoxel.losses.voxel import voxel_loss
+from rarevoxel.sampling import SAMPLER_NAMES
 from rarevoxel.statistics import DatasetStatistics, SizeStatistics, case_statistics
 
 RIGHT = [1.0] * 20 + [2.0] * 8 + [30.0, 60.0]
@@ -18,6 +31,21 @@ LEFT = [60.0] * 20 + [59.0] * 8 + [30.0, 1.0]
 
 def sizes(values, **options):
     return SizeStatistics.from_sizes(values, **{"bootstrap": 50, **options})
+
+
+def lesions_of(cases, value=2, voxels=1000, **options):
+    """Statistics of cases whose lesions are lists of voxels of 100 mm^3; a case has `voxels` voxels."""
+    found = []
+    for index, lesions in enumerate(cases):
+        labels = np.zeros((10, voxels // 10, 1), np.uint8)
+        for row, size in enumerate(lesions):
+            labels[2 * row, :size] = value
+        found.append(case_statistics(labels, 100.0, f"case{index}"))
+    return DatasetStatistics.from_cases(found, **{"bootstrap": 0, **options})
+
+
+def one_sentence(reason):
+    return reason.endswith(".") and ". " not in reason and ".;" not in reason and "\n" not in reason
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +82,7 @@ def test_the_reason_is_one_sentence_with_the_numbers(by_region):
     assert f"in {wt.branch_stability:.0%} of resamples" in reason
     assert "TC fisher (n=30" in reason
     assert "Dice of weight 1" in reason
-    assert reason.endswith(".")
-    assert ". " not in reason
-    assert "\n" not in reason
+    assert one_sentence(reason)
 
 
 def test_the_reason_tells_an_unstable_branch():
@@ -101,8 +127,9 @@ def test_nothing_measured_falls_back():
 
 def test_a_data_set_a_mapping_and_one_set_of_sizes_are_accepted(dataset, by_region):
     assert list(region_statistics(dataset)) == ["WT", "TC", "ET"]
-    loss = build_loss("auto", dataset).loss
-    assert loss.branches == tuple(dataset.by_region[r].branch for r in ("WT", "TC", "ET"))
+    calf, lesion = build_loss("auto", dataset).loss.terms
+    assert calf.branches == tuple(dataset.by_region[r].branch for r in ("WT", "TC", "ET"))
+    assert isinstance(lesion, LesionDiceLoss)
     assert build_loss("auto", by_region, regions=("TC",)).loss.branches == (Branch.FISHER,)
     alone = build_loss("auto", by_region["TC"])
     assert "lesion fisher" in alone.reason
@@ -145,18 +172,155 @@ def test_named_branches(branch, variant):
     assert loss.variant == variant
 
 
-def test_every_name_builds_and_trains_a_step(by_region):
+@pytest.mark.parametrize(("activation", "channels"), [("sigmoid", 3), ("softmax", 4)])
+@pytest.mark.parametrize("name", dict.fromkeys((*LOSS_NAMES, *TERM_NAMES, "calf+0.5*lmf+2*ce_novel")))
+def test_every_name_builds_and_trains_a_step(name, activation, channels, dataset):
+    choice = build_loss(name, dataset, activation=activation)
+    assert choice.name == name or name == "auto"
+    assert one_sentence(choice.reason)
+    torch.manual_seed(0)
+    z = torch.randn(1, channels, 2, 2, 2, requires_grad=True)
+    t = torch.nn.functional.one_hot(torch.arange(8) % channels, channels).T.reshape(1, channels, 2, 2, 2)
+    before = choice.loss(z, t)
+    before.backward()
+    assert math.isfinite(before.item())
+    assert torch.isfinite(z.grad).all()
+    assert z.grad.abs().sum() > 0
+    after = choice.loss((z - 1e-3 * z.grad / z.grad.norm()).detach(), t)
+    assert after < before
+
+
+def test_every_name_is_there_once():
     assert LOSS_NAMES[0] == "auto"
     assert len(set(LOSS_NAMES)) == len(LOSS_NAMES)
-    for activation, channels in (("sigmoid", 3), ("softmax", 4)):
-        for name in LOSS_NAMES:
-            choice = build_loss(name, by_region, activation=activation)
-            assert choice.name == name or name == "auto"
-            z = torch.zeros(1, channels, 2, 2, 2, requires_grad=True)
-            t = torch.nn.functional.one_hot(torch.arange(8) % channels, channels).T.reshape(1, channels, 2, 2, 2)
-            choice.loss(z, t).backward()
-            assert torch.isfinite(z.grad).all()
-            assert math.isfinite(z.grad.abs().sum().item())
+
+
+@pytest.mark.parametrize(
+    ("cases", "why"),
+    [
+        ([[10] * 3] * 24, "3.0 lesions per case in WT (3 or more are many)"),
+        # Cases without a lesion count: six in every second case are three per case.
+        ([[10] * 5, [10]] * 12, "3.0 lesions per case in WT (3 or more are many)"),
+        ([[10] * 5, []] * 12, ""),
+        ([[10] * 3] * 23 + [[10] * 2], ""),
+        ([[4]] * 24, "half of the WT lesions below 0.4 ml (under 0.5 ml is small)"),
+        ([[1, 99]] * 11 + [[1]] * 13, "half of the WT lesions below 0.1 ml (under 0.5 ml is small)"),
+        # Exactly half a millilitre, and a median between 4 and 6 voxels, are not small.
+        ([[5]] * 24, ""),
+        ([[4, 6]] * 24, ""),
+        ([[4]] * 11 + [[5]] * 13, ""),
+        ([[]] * 24, ""),
+    ],
+)
+def test_many_or_small_lesions_get_a_dice_of_their_own(cases, why):
+    statistics = lesions_of(cases)
+    choice = build_loss("auto", statistics)
+    assert small_or_many(statistics) == why
+    assert one_sentence(choice.reason)
+    if why:
+        assert choice.name == "calf+lesion_dice"
+        assert f"; {why}, so a Dice per lesion of weight 1 beside it, in which all weigh alike; " in choice.reason
+        assert choice.loss.weights == (1.0, 1.0)
+    else:
+        assert choice.name == "calf"
+        assert type(choice.loss) is CALFLoss
+        assert "per lesion" not in choice.reason
+
+
+def test_many_come_before_small_and_the_first_region_speaks():
+    # Many and small: the number is told. Edema belongs to WT alone, the core to all three regions.
+    assert small_or_many(lesions_of([[1] * 4] * 24)).startswith("4.0 lesions per case in WT")
+    labels = np.zeros((10, 100, 1), np.uint8)
+    labels[0, :50], labels[0, :3] = 2, 3
+    large_with_small_core = DatasetStatistics.from_cases(
+        [case_statistics(labels, 100.0, f"case{index}") for index in range(24)], bootstrap=0
+    )
+    assert small_or_many(large_with_small_core) == "half of the TC lesions below 0.3 ml (under 0.5 ml is small)"
+    assert small_or_many(large_with_small_core, ("ET", "TC")).startswith("half of the ET lesions")
+    assert small_or_many(large_with_small_core, ("WT",)) == ""
+    assert build_loss("auto", large_with_small_core, regions=("WT",)).name == "calf"
+    # Components are measured in regions only.
+    assert small_or_many(large_with_small_core, ("edema", "enhancing tumor")) == ""
+
+
+@pytest.mark.parametrize(
+    ("lesion", "voxels", "value", "sampler", "share"),
+    [
+        (10, 1000, 2, "pos_neg", "1.00%"),
+        (99, 1000, 2, "pos_neg", "9.90%"),
+        (10, 100, 2, "instance", "10.00%"),
+        (100, 1000, 2, "instance", "10.00%"),
+        (20, 200, 1, "instance", "10.00%"),
+        # A resection cavity is no tumour.
+        (100, 1000, 4, "pos_neg", "0.00%"),
+    ],
+)
+def test_the_sampler_follows_the_fraction_of_tumour(lesion, voxels, value, sampler, share):
+    choice = build_loss("auto", lesions_of([[lesion]] * 24, value, voxels))
+    assert choice.sampler == sampler
+    assert choice.sampler in SAMPLER_NAMES
+    how = {"pos_neg": "half of the patches are centred on it", "instance": "patches are drawn anywhere"}[sampler]
+    assert choice.reason.endswith(f"; tumour in {share} of the voxels, so {how} (sampler {sampler}).")
+    assert one_sentence(choice.reason)
+
+
+def test_sizes_alone_choose_no_lesion_term_and_no_sampler(by_region):
+    statistics = lesions_of([[1] * 5] * 24, voxels=50)
+    assert statistics.class_voxels["edema"] / 24 / 50 == 0.1
+    full = build_loss("auto", statistics)
+    assert (full.name, full.sampler) == ("calf+lesion_dice", "instance")
+    for known in (statistics.by_region, by_region, by_region["TC"], None):
+        choice = build_loss("auto", known)
+        assert isinstance(choice.loss, CALFLoss)
+        assert choice.name in ("calf", "calf_bce_dice")
+        assert choice.sampler == "pos_neg"
+        assert "lesion of weight" not in choice.reason
+        assert "sampler" not in choice.reason
+    # What is asked for by name has the usual sampler, whatever was measured.
+    assert build_loss("calf", statistics).sampler == "pos_neg"
+
+
+def test_few_cases_with_many_lesions():
+    choice = build_loss("auto", lesions_of([[10] * 4] * 7))
+    assert choice.name == "calf_bce_dice+lesion_dice"
+    assert choice.reason == (
+        "too few cases: n=7 (minimum 20) for WT, TC, ET, so BCE-Dice for every region; "
+        "4.0 lesions per case in WT (3 or more are many), so a Dice per lesion of weight 1 beside it, in which all "
+        "weigh alike; tumour in 4.00% of the voxels, so half of the patches are centred on it (sampler pos_neg)."
+    )
+    z, t = torch.randn(1, 3, 6, 6), (torch.rand(1, 3, 6, 6) < 0.2).float()
+    expected = CALFLoss("bce_dice")(z, t) + LesionDiceLoss()(z, t)
+    torch.testing.assert_close(choice.loss(z, t), expected)
+    torch.testing.assert_close(build_loss(choice.name).loss(z, t), expected)
+
+
+def test_no_case_at_all():
+    choice = build_loss("auto", DatasetStatistics.from_cases([], bootstrap=0))
+    assert choice.reason == "too few cases: n=0 (minimum 20) for WT, TC, ET, so BCE-Dice for every region."
+    assert (choice.name, choice.sampler) == ("calf_bce_dice", "pos_neg")
+
+
+def test_autos_loss_is_the_sum_of_its_parts(dataset):
+    torch.manual_seed(0)
+    z, t = torch.randn(2, 3, 5, 4, 3), (torch.rand(2, 3, 5, 4, 3) < 0.1).float()
+    choice = build_loss("auto", dataset)
+    calf = CALFLoss.from_statistics(dataset, region_weight=1.0)
+    parts = SumLoss([(1.0, calf), (1.0, LesionDiceLoss(sigmoid=True))])
+    torch.testing.assert_close(choice.loss(z, t), parts(z, t))
+    torch.testing.assert_close(choice.loss(z, t), calf(z, t) + LesionDiceLoss()(z, t))
+    # By name CALF has its own Dice weights; with autos it is the same loss.
+    named = build_loss(choice.name, dataset, region_weight=1.0).loss
+    torch.testing.assert_close(named(z, t), choice.loss(z, t))
+
+
+def test_options_reach_both_parts_of_auto(dataset):
+    torch.manual_seed(0)
+    names = ("WT", "TC", "ET")
+    z, index = torch.randn(2, 4, 5, 4, 3), torch.randint(0, 4, (2, 1, 5, 4, 3))
+    loss = build_loss("auto", dataset, activation="softmax", regions=names, to_onehot_y=True, region_weight=0.25).loss
+    options = {"softmax": True, "include_background": False, "to_onehot_y": True}
+    calf = CALFLoss.from_statistics(dataset, names, region_weight=0.25, **options)
+    torch.testing.assert_close(loss(z, index), calf(z, index) + LesionDiceLoss(**options)(z, index))
 
 
 def test_choice_unpacks_as_a_pair():

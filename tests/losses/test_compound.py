@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,11 +18,31 @@ from monai.losses import (
 from torch.nn import functional
 
 from rarevoxel.errors import InputError, RequestError
-from rarevoxel.losses import CompoundLoss, TermOptions, build_loss
-from rarevoxel.losses.compound import RECIPES
+from rarevoxel.losses import (
+    RECIPES,
+    TERM_NAMES,
+    Branch,
+    CompoundLoss,
+    DeepSupervisionLoss,
+    LesionDiceLoss,
+    LMFLoss,
+    TermOptions,
+    TopKLoss,
+    UnifiedFocalLoss,
+    build_loss,
+    class_weights,
+)
 
-SIGMOID = TermOptions()
-SOFTMAX = TermOptions(activation="softmax", include_background=False)
+PAIRS = ((900.0, 100.0), (950.0, 50.0), (990.0, 10.0))
+CLASSES = (900.0, 60.0, 30.0, 10.0)
+SIGMOID = TermOptions(counts=PAIRS, branches=Branch.LOG10)
+SOFTMAX = TermOptions(activation="softmax", include_background=False, counts=CLASSES, branches=Branch.LOG10)
+TWO = {
+    "sigmoid": replace(SIGMOID, counts=((100.0, 900.0), (900.0, 100.0))),
+    "softmax": replace(SOFTMAX, counts=(900.0, 100.0)),
+}
+NAMES = tuple(dict.fromkeys((*RECIPES, *TERM_NAMES)))
+PUBLISHED = tuple(name for name in NAMES if name.endswith("_published"))
 
 
 @pytest.fixture
@@ -36,10 +58,25 @@ def classes():
     return 2 * torch.randn(2, 4, 5, 4, 3), index, functional.one_hot(index[:, 0], 4).movedim(-1, 1).float()
 
 
-def test_sigmoid_losses_are_monai_parts_with_binary_cross_entropy(regions):
+def weighted_binary(z, t, gamma):
+    """Weighted (focal) binary cross-entropy from probabilities; two classes per channel, so twice the weights."""
+    w = 2 * torch.stack([class_weights(pair, "novel") for pair in PAIRS]).view(1, 3, 1, 1, 1, 2)
+    p = torch.sigmoid(z)
+    miss, alarm = -t * (1 - p) ** gamma * p.log(), -(1 - t) * p**gamma * (1 - p).log()
+    return (w[..., 1] * miss + w[..., 0] * alarm).mean()
+
+
+def weighted_categorical(z, index, gamma):
+    q = torch.softmax(z, 1).gather(1, index)
+    return (4 * class_weights(CLASSES, "novel")[index] * (1 - q) ** gamma * -q.log()).mean()
+
+
+def test_sigmoid_losses_are_monai_parts_and_our_classes(regions):
     z, t = regions
     bce = functional.binary_cross_entropy_with_logits(z, t)
     dice, focal = DiceLoss(sigmoid=True)(z, t), FocalLoss()(z, t)
+    top_k, lesion = TopKLoss(sigmoid=True)(z, t), LesionDiceLoss(sigmoid=True)(z, t)
+    lmf = LMFLoss(PAIRS, sigmoid=True, scale=3.0)(z, t)
     expected = {
         "dice": dice,
         "dice_ce": dice + bce,
@@ -49,17 +86,30 @@ def test_sigmoid_losses_are_monai_parts_with_binary_cross_entropy(regions):
         "tversky": TverskyLoss(sigmoid=True, alpha=0.3, beta=0.7)(z, t),
         "bce": bce,
         "ce": bce,
+        "top_k": top_k,
+        "dice_top_k": dice + top_k,
+        "dice_focal_top_k": dice + focal + top_k,
+        "lmf": lmf,
+        "dice_lmf": dice + lmf,
+        "unified_focal": UnifiedFocalLoss(sigmoid=True)(z, t),
+        "lesion_dice": lesion,
+        "lesion_dice_ce": dice + bce + lesion,
+        "dice_ce_novel": dice + weighted_binary(z, t, 0),
+        "dice_focal_novel": dice + weighted_binary(z, t, 2),
     }
     assert set(expected) == set(RECIPES)
     for name, value in expected.items():
-        torch.testing.assert_close(CompoundLoss(name)(z, t), value, msg=name)
+        torch.testing.assert_close(CompoundLoss(name, SIGMOID)(z, t), value, msg=name)
 
 
-def test_softmax_losses_are_monai_parts_with_softmax_everywhere(classes):
+def test_softmax_losses_are_monai_parts_and_our_classes_with_softmax_everywhere(classes):
     z, index, t = classes
     ce = functional.cross_entropy(z, index[:, 0])
     options = {"softmax": True, "include_background": False}
     dice, focal = DiceLoss(**options)(z, t), FocalLoss(use_softmax=True)(z, t)
+    # Voxel terms keep the background, whatever include_background is.
+    top_k, lmf = TopKLoss(softmax=True)(z, t), LMFLoss(CLASSES, softmax=True, scale=3.0)(z, t)
+    lesion = LesionDiceLoss(**options)(z, t)
     p = torch.softmax(z, 1)
     expected = {
         "dice": dice,
@@ -70,10 +120,23 @@ def test_softmax_losses_are_monai_parts_with_softmax_everywhere(classes):
         "tversky": TverskyLoss(alpha=0.3, beta=0.7, **options)(z, t),
         "bce": functional.binary_cross_entropy(p[:, 1:], t[:, 1:]),
         "ce": ce,
+        "top_k": top_k,
+        "dice_top_k": dice + top_k,
+        "dice_focal_top_k": dice + focal + top_k,
+        "lmf": lmf,
+        "dice_lmf": dice + lmf,
+        "unified_focal": UnifiedFocalLoss(**options)(z, t),
+        "lesion_dice": lesion,
+        "lesion_dice_ce": dice + ce + lesion,
+        "dice_ce_novel": dice + weighted_categorical(z, index, 0),
+        "dice_focal_novel": dice + weighted_categorical(z, index, 2),
     }
     assert set(expected) == set(RECIPES)
     for name, value in expected.items():
-        torch.testing.assert_close(CompoundLoss(name, SOFTMAX, to_onehot_y=True)(z, index), value, msg=name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            loss = CompoundLoss(name, SOFTMAX, to_onehot_y=True)
+        torch.testing.assert_close(loss(z, index), value, msg=name)
         torch.testing.assert_close(CompoundLoss(name, SOFTMAX)(z, t), value, msg=name)
 
 
@@ -92,31 +155,79 @@ def test_the_surprises_this_module_exists_for_are_real(classes):
     assert CompoundLoss("focal", SOFTMAX)(shifted, t) != CompoundLoss("focal", SOFTMAX)(z, t)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_background_of_sigmoid_channels_can_be_left_out(name, regions):
     z, t = regions
-    options = TermOptions(include_background=False)
-    torch.testing.assert_close(CompoundLoss(name, options)(z, t), CompoundLoss(name)(z[:, 1:], t[:, 1:]))
+    inner = replace(SIGMOID, counts=PAIRS[1:])
+    without = CompoundLoss(name, replace(inner, include_background=False))(z, t)
+    torch.testing.assert_close(without, CompoundLoss(name, inner)(z[:, 1:], t[:, 1:]))
+    assert not torch.isclose(without, CompoundLoss(name, SIGMOID)(z, t), rtol=1e-4)
 
 
-@pytest.mark.parametrize("options", [SIGMOID, SOFTMAX], ids=["sigmoid", "softmax"])
-@pytest.mark.parametrize("name", RECIPES)
-def test_perfect_is_zero_and_empty_or_extreme_is_finite(name, options):
+@pytest.mark.parametrize("activation", TWO)
+@pytest.mark.parametrize("name", NAMES)
+def test_perfect_is_zero_and_empty_or_extreme_is_finite(name, activation):
+    torch.manual_seed(0)
     truth = torch.zeros(2, 2, 30)
     truth[:, 1, :4] = 1
     truth[:, 0] = 1 - truth[:, 1]
-    assert CompoundLoss(name, options)(80 * (2 * truth - 1), truth).item() == pytest.approx(0, abs=1e-5)
+    loss = CompoundLoss(name, TWO[activation])
+    perfect = loss(80 * (2 * truth - 1), truth).item()
+    # The published forms of the branches of S < 0 go below 0, and keep what the clamp leaves.
+    assert perfect == pytest.approx(0, abs=1e-5) or (name in PUBLISHED and perfect < 1e-5)
+    assert loss(-80 * (2 * truth - 1), truth).item() > perfect + 0.5
     empty = torch.zeros(2, 2, 30)
-    if options.activation == "softmax":
+    if activation == "softmax":
         empty[:, 0] = 1
     for scale, dtype in ((6e4, torch.float16), (6e4, torch.bfloat16), (20.0, torch.float16), (0.0, torch.float32)):
         for target in (truth, empty):
             z = (scale * torch.randn(2, 2, 30).sign()).to(dtype).requires_grad_()
-            loss = CompoundLoss(name, options)(z, target)
-            loss.backward()
-            assert torch.isfinite(loss)
+            value = loss(z, target)
+            value.backward()
+            assert torch.isfinite(value)
             assert torch.isfinite(z.grad).all()
-            assert loss.dtype == torch.float32
+            assert value.dtype == torch.float32
+
+
+@pytest.mark.parametrize("activation", TWO)
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_is_float32_of_the_same_logits(name, activation):
+    torch.manual_seed(0)
+    index = torch.randint(0, 2, (1, 6, 5, 4))
+    t = functional.one_hot(index, 2).movedim(-1, 1)
+    loss = CompoundLoss(name, TWO[activation])
+    for dtype in (torch.float16, torch.bfloat16):
+        z = (3 * torch.randn(1, 2, 6, 5, 4)).to(dtype)
+        expected = loss(z.float(), t)
+        torch.testing.assert_close(loss(z, t), expected, rtol=0, atol=0)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(loss(z, t), expected)
+    # MONAI's focal loss computes in float32 whatever it is given.
+    assert loss(z.double(), t).dtype == (torch.float32 if name == "focal" else torch.float64)
+
+
+@pytest.mark.parametrize("name", ["dice_focal", "dice_top_k", "dice_ce_novel", "lesion_dice_ce", "calf_grid"])
+def test_deep_supervision_of_a_sum(name):
+    torch.manual_seed(0)
+    loss = CompoundLoss(name, SIGMOID)
+    outputs = [torch.randn(1, 3, 8 // s, 8 // s, 8 // s, requires_grad=True) for s in (1, 2)]
+    t = (torch.rand(1, 3, 8, 8, 8) < 0.1).float()
+    value = DeepSupervisionLoss(loss)(outputs, t)
+    coarse = functional.adaptive_max_pool3d(t, 4)
+    torch.testing.assert_close(value, 2 / 3 * loss(outputs[0], t) + 1 / 3 * loss(outputs[1], coarse))
+    value.backward()
+    assert all(output.grad.abs().sum() > 0 for output in outputs)
+    torch.testing.assert_close(DeepSupervisionLoss(loss)(outputs[0], t), loss(outputs[0], t))
+
+
+def test_deep_supervision_of_class_indices():
+    torch.manual_seed(0)
+    index = torch.randint(0, 4, (1, 1, 4, 4))
+    loss = CompoundLoss("dice_ce_novel", SOFTMAX, to_onehot_y=True)
+    outputs = [torch.randn(1, 4, 4, 4), torch.randn(1, 4, 2, 2)]
+    only_fine = DeepSupervisionLoss(loss, weights=(1.0, 0.0))(outputs, index)
+    torch.testing.assert_close(only_fine, loss(outputs[0], index))
+    assert torch.isfinite(DeepSupervisionLoss(loss)(outputs, index))
 
 
 def test_half_precision_sums_do_not_overflow():
@@ -145,8 +256,19 @@ def test_errors(regions):
         CompoundLoss("dicece")
     with pytest.raises(InputError, match=r"dice_ce: target shape \(2, 1, 5, 4, 3\).*the shapes must be equal"):
         CompoundLoss("dice_ce")(z, t[:, :1])
-    with pytest.raises(InputError, match="focal: softmax with one channel"):
-        CompoundLoss("focal", SOFTMAX)(z[:, :1], t[:, :1])
+    for name in ("focal", "dice+0.5*top_k"):
+        with pytest.raises(InputError, match=r"softmax with one channel, expected one channel per class.*sigmoid"):
+            CompoundLoss(name, SOFTMAX)(z[:, :1], t[:, :1])
+    with pytest.raises(InputError, match=r"LMFLoss: counts of 2 channels for 3 channels"):
+        CompoundLoss("lmf", replace(SIGMOID, counts=PAIRS[1:]))(z, t)
+    with pytest.raises(InputError, match=r"WeightedFocal: counts of 4 classes, 3 found"):
+        CompoundLoss("ce_novel", SOFTMAX)(z, t)
+
+
+def test_repr_names_the_sum_and_its_weights():
+    text = repr(CompoundLoss("dice_ce+0.5*lmf", SIGMOID))
+    assert "dice_ce+0.5*lmf" in text
+    assert "weights=(1.0, 1.0, 0.5)" in text
 
 
 def test_build_loss_passes_its_options_on(classes):

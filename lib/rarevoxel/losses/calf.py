@@ -10,7 +10,7 @@ from torch import nn
 
 from rarevoxel.errors import InputError, RequestError
 from rarevoxel.losses.by_region import Statistics, region_statistics
-from rarevoxel.losses.checks import drop_background, prepare, unknown_name
+from rarevoxel.losses.checks import check_activation, check_classes, drop_background, prepare, unknown_name
 from rarevoxel.losses.soft_dice import published_dice, soft_dice
 from rarevoxel.losses.voxel import LOGIT_EPS, Variant, one_vs_rest_logits, voxel_loss
 from rarevoxel.statistics import SizeStatistics
@@ -78,9 +78,7 @@ class CALFLoss(nn.Module):
         logit_eps: float = LOGIT_EPS,
     ) -> None:
         super().__init__()
-        if sigmoid and softmax:
-            msg = "CALFLoss: sigmoid=True and softmax=True, expected at most one of them"
-            raise RequestError(msg, "sigmoid for nested regions, softmax for exclusive classes")
+        check_activation("CALFLoss", sigmoid, softmax)
         if variant not in get_args(Variant):
             raise unknown_name("CALF variant", variant, get_args(Variant))
         if reduction not in get_args(Reduction):
@@ -122,8 +120,13 @@ class CALFLoss(nn.Module):
             RequestError: if a region has no statistics, or an option is wrong.
         """
         if isinstance(statistics, SizeStatistics):
-            return cls(_branch_of(statistics), **options)
-        return cls([_branch_of(sizes) for sizes in region_statistics(statistics, regions).values()], **options)
+            return cls(cls.branch_of(statistics), **options)
+        return cls([cls.branch_of(sizes) for sizes in region_statistics(statistics, regions).values()], **options)
+
+    @staticmethod
+    def branch_of(sizes: SizeStatistics) -> Branch:
+        """Return the branch of a region: that of its sizes, or `bce_dice` while its cases are too few."""
+        return sizes.branch if sizes.enough else Branch.BCE_DICE
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss.
@@ -138,25 +141,34 @@ class CALFLoss(nn.Module):
         Raises:
             InputError: if the shapes do not fit each other, the number of branches or the softmax.
         """
+        loss = self.voxel_map(*self.prepared(logits, target))
+        if self.reduction == "none":
+            return loss
+        return loss.mean() if self.reduction == "mean" else loss.sum()
+
+    def prepared(self, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits and targets of the channels that enter the loss, one-vs-rest; see `forward`.
+
+        Raises:
+            InputError: if the shapes do not fit each other, the number of branches or the softmax.
+        """
         z, t = prepare("CALFLoss", logits, target, self.to_onehot_y)
         if self.softmax:
-            if z.shape[1] == 1:
-                msg = "CALFLoss: softmax=True with one channel, expected one channel per class, background included"
-                raise InputError(msg, "use sigmoid=True for a single mask")
+            check_classes("CALFLoss", z)
             z = one_vs_rest_logits(z)
         if not self.include_background:
             z, t = drop_background("CALFLoss", z), drop_background("CALFLoss", t)
         if self.per_channel and len(self.branches) != z.shape[1]:
             msg = f"CALFLoss: {len(self.branches)} branches for {z.shape[1]} channels, expected one branch per channel"
             raise InputError(msg, "branches count the channels that enter the loss, after include_background=False")
+        return z, t
+
+    def voxel_map(self, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Return the loss per voxel, the Dice term of its channel included, of what `prepared` returns."""
         if len(set(self.branches)) == 1:
-            loss = self._channel_loss(self.branches[0], z, t)
-        else:
-            channels = [self._channel_loss(b, z[:, c : c + 1], t[:, c : c + 1]) for c, b in enumerate(self.branches)]
-            loss = torch.cat(channels, dim=1)
-        if self.reduction == "none":
-            return loss
-        return loss.mean() if self.reduction == "mean" else loss.sum()
+            return self._channel_loss(self.branches[0], z, t)
+        channels = [self._channel_loss(b, z[:, c : c + 1], t[:, c : c + 1]) for c, b in enumerate(self.branches)]
+        return torch.cat(channels, dim=1)
 
     def dice_weight(self, branch: Branch) -> float:
         """Return the weight of the Dice term that stands beside the voxel term of `branch`."""
@@ -188,7 +200,3 @@ def _parse_branch(name: Branch | str) -> Branch:
         return Branch(name)
     except ValueError:
         raise unknown_name("CALF branch", name, (b.value for b in Branch)) from None
-
-
-def _branch_of(sizes: SizeStatistics) -> Branch:
-    return sizes.branch if sizes.enough else Branch.BCE_DICE

@@ -25,6 +25,28 @@ def as_float(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
 
 
+def check_activation(owner: str, sigmoid: bool, softmax: bool) -> None:
+    """Raise if both activations are asked for.
+
+    Raises:
+        RequestError: naming the loss.
+    """
+    if sigmoid and softmax:
+        msg = f"{owner}: sigmoid=True and softmax=True, expected at most one of them"
+        raise RequestError(msg, "sigmoid for nested regions, softmax for exclusive classes")
+
+
+def check_classes(owner: str, logits: torch.Tensor) -> None:
+    """Raise if a softmax over the channels of `logits` (`B C H [W D]`) means nothing.
+
+    Raises:
+        InputError: with one channel.
+    """
+    if logits.shape[1] == 1:
+        msg = f"{owner}: softmax=True with one channel, expected one channel per class, background included"
+        raise InputError(msg, "use sigmoid=True for a single mask")
+
+
 def prepare(
     owner: str, logits: torch.Tensor, target: torch.Tensor, to_onehot_y: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,14 +7,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
+from rarevoxel.labels import REGIONS
 from rarevoxel.losses.by_region import Statistics, region_statistics
 from rarevoxel.losses.calf import CALFLoss
-from rarevoxel.statistics import SizeStatistics
+from rarevoxel.losses.lesion import LesionDiceLoss
+from rarevoxel.losses.total import SumLoss
+from rarevoxel.statistics import DatasetStatistics, SizeStatistics
 
 STABLE_SHARE = 0.8
 """A branch that fewer bootstrap resamples than this agree on is called unstable."""
+
+MANY_LESIONS = 3.0
+"""Mean number of components of a region per case from which lesions are many."""
+
+SMALL_ML = 0.5
+"""Median component volume below which lesions are small."""
+
+LESION_WEIGHT = 1.0
+"""Weight of the per-lesion Dice beside the whole-image terms."""
+
+COMMON_FRACTION = 0.1
+"""Fraction of tumour voxels from which random patches meet it often enough."""
+
+_SHARED_OPTIONS = ("sigmoid", "softmax", "include_background", "to_onehot_y")
 
 
 @dataclass(frozen=True)
@@ -25,11 +43,13 @@ class LossChoice:
         loss: the module, called `(logits, target)`.
         name: what to ask for to get this kind of loss again.
         reason: one sentence with the numbers behind the choice.
+        sampler: the way of drawing patches that belongs to the choice, see `rarevoxel.sampling.SAMPLER_NAMES`.
     """
 
     loss: nn.Module
     name: str
     reason: str
+    sampler: str = "pos_neg"
 
     def __iter__(self) -> Iterator[Any]:
         yield self.loss
@@ -37,18 +57,23 @@ class LossChoice:
 
 
 def choose_loss(statistics: Statistics | None, regions: Sequence[str] | None = None, **options: Any) -> LossChoice:
-    """Choose a loss from the sizes of the lesions, and say why in one sentence.
+    """Choose loss and sampler from the measured imbalance, and say why in one sentence.
 
-    ==========================================  ========================================================
-    condition                                   loss
-    ==========================================  ========================================================
-    no statistics                               BCE-Dice
-    too few cases in any region (not `enough`)  BCE-Dice for every region
-    otherwise                                   stable CALF, the branch of each region, Dice of weight 1
-    ==========================================  ========================================================
+    =====================================================  =======================================================
+    condition                                              choice
+    =====================================================  =======================================================
+    no statistics, or too few cases in any region          BCE-Dice for every region
+    otherwise                                              stable CALF, each region's branch, Dice of weight 1
+    3 or more lesions per case in a region, or half of     and a Dice per lesion (`LesionDiceLoss`) beside it
+    its lesions below 0.5 ml
+    tumour in fewer than 1 of 10 voxels                    sampler `pos_neg`
+    otherwise                                              sampler `instance`
+    =====================================================  =======================================================
 
-    The Dice term stands beside every branch, not only those of S < 0, because on rare voxels a voxel term by itself
-    tends to all-background. The rule follows the sizes alone: it makes no claim that one loss is better than another.
+    The first two rows follow the sizes of the regions, the third their components, the last two the frequencies of the
+    classes; the last three need a `DatasetStatistics`. The Dice term stands beside every branch, not only those of
+    S < 0, because on rare voxels a voxel term by itself tends to all-background. Class weights and Balanced-MixUp are
+    never chosen, only taken by name.
 
     Args:
         statistics: see `CALFLoss.from_statistics`; None if nothing has been measured.
@@ -56,11 +81,55 @@ def choose_loss(statistics: Statistics | None, regions: Sequence[str] | None = N
         options: passed to `CALFLoss` (`sigmoid`, `softmax`, `include_background`, `to_onehot_y`, `region_weight`, ...).
 
     Returns:
-        The choice; its name is `calf` or `calf_bce_dice`.
+        The choice; its name is `calf` or `calf_bce_dice`, followed by `+lesion_dice` where that is chosen.
 
     Raises:
         RequestError: if a region has no statistics, or an option is wrong.
     """
+    choice = _by_size(statistics, regions, dict(options))
+    if not isinstance(statistics, DatasetStatistics) or not statistics.n:
+        return choice
+    reasons = [choice.reason.rstrip(".")]
+    loss, name = choice.loss, choice.name
+    found = small_or_many(statistics, regions)
+    if found:
+        terms = LesionDiceLoss(**{key: value for key, value in options.items() if key in _SHARED_OPTIONS})
+        loss, name = SumLoss(((1.0, loss), (LESION_WEIGHT, terms))), f"{name}+lesion_dice"
+        reasons.append(f"{found}, so a Dice per lesion of weight {LESION_WEIGHT:g} beside it, in which all weigh alike")
+    # Counted, not 1 - background: that is off by round-off at the threshold, and a resection cavity is no tumour.
+    tumour = sum(statistics.class_voxels[label] for label in REGIONS["WT"])
+    fraction = tumour / sum(statistics.class_voxels.values())
+    rare = fraction < COMMON_FRACTION
+    sampler = "pos_neg" if rare else "instance"
+    drawn = "half of the patches are centred on it" if rare else "patches are drawn anywhere"
+    reasons.append(f"tumour in {fraction:.2%} of the voxels, so {drawn} (sampler {sampler})")
+    return LossChoice(loss, name, "; ".join(reasons) + ".", sampler)
+
+
+def small_or_many(statistics: DatasetStatistics, regions: Sequence[str] | None = None) -> str:
+    """Return why lesions need a term of their own, with the numbers of the first region that says so, else nothing.
+
+    Args:
+        statistics: of the training cases.
+        regions: which of its regions to look at; None for all. Names that are no region are passed over.
+    """
+    for region in regions or statistics.by_region:
+        if region not in statistics.by_region:
+            continue
+        volumes = [volume for case in statistics.cases for volume in case.regions[region].components]
+        if not volumes:
+            continue
+        mean = statistics.component_counts[region]["mean"]
+        if mean >= MANY_LESIONS:
+            return f"{mean:.1f} lesions per case in {region} (3 or more are many)"
+        median = float(np.median(volumes)) / 1000
+        if median < SMALL_ML:
+            return f"half of the {region} lesions below {median:.2g} ml (under {SMALL_ML:g} ml is small)"
+    return ""
+
+
+def _by_size(statistics: Statistics | None, regions: Sequence[str] | None, options: dict[str, Any]) -> LossChoice:
+    """The choice that the sizes alone ask for: a branch per region, or BCE-Dice."""
     if statistics is None:
         reason = "no lesion sizes measured, so BCE-Dice for every region."
         return LossChoice(CALFLoss("bce_dice", **options), "calf_bce_dice", reason)

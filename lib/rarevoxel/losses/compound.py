@@ -1,4 +1,4 @@
-"""The losses a practitioner expects, put together from MONAI's parts so that every part sees the same activation.
+"""Sums of loss terms, by name: the losses a practitioner expects, and any sum of the terms there are.
 
 Three of MONAI's ready-made sums surprise on regions or classes, which is why the sums are made here: with several
 channels `DiceCELoss(sigmoid=True)` takes the categorical cross-entropy (softmax over nested regions) and not the binary
@@ -9,75 +9,103 @@ for the single terms are used unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+import math
 
 import torch
-from monai.losses import DiceLoss, FocalLoss, GeneralizedDiceLoss, TverskyLoss
 from torch import nn
-from torch.nn import functional
 
-from rarevoxel.errors import InputError
-from rarevoxel.losses.calf import CALFLoss
-from rarevoxel.losses.checks import drop_background, prepare, unknown_name
+from rarevoxel.errors import InputError, RequestError
+from rarevoxel.losses.checks import prepare, unknown_name
+from rarevoxel.losses.terms import TERM_NAMES, TermOptions, build_term
+from rarevoxel.losses.total import SumLoss
 
-Activation = Literal["sigmoid", "softmax"]
+RECIPES: dict[str, str] = {
+    "dice": "dice",
+    "dice_ce": "dice+ce",
+    "dice_focal": "dice+focal",
+    "focal": "focal",
+    "generalized_dice_focal": "generalized_dice+focal",
+    "tversky": "tversky",
+    "bce": "bce",
+    "ce": "ce",
+    "top_k": "top_k",
+    "dice_top_k": "dice+top_k",
+    "dice_focal_top_k": "dice+focal+top_k",
+    "lmf": "lmf",
+    "dice_lmf": "dice+lmf",
+    "unified_focal": "unified_focal",
+    "lesion_dice": "lesion_dice",
+    "lesion_dice_ce": "dice+ce+lesion_dice",
+    "dice_ce_novel": "dice+ce_novel",
+    "dice_focal_novel": "dice+focal_novel",
+}
+"""Loss name -> the sum it stands for.
 
-FOCAL_GAMMA = 2.0
-TVERSKY_FALSE_POSITIVE = 0.3
-TVERSKY_FALSE_NEGATIVE = 0.7
+`ce` follows the activation (binary per channel with sigmoid), `bce` is one-vs-rest per channel under both. The softmax
+focal term is MONAI's mean over voxels and channels, C times smaller than the mean over voxels. Tversky weighs false
+negatives 0.7 and false positives 0.3 (Salehi et al., 2017, arXiv:1706.05721), where MONAI's 0.5 and 0.5 is Dice again;
+focal has gamma 2 and no alpha (Lin et al., 2017, arXiv:1708.02002); generalized Dice weighs a channel by 1 / volume^2
+(Sudre et al., 2017, doi:10.1007/978-3-319-67558-9_28). `lesion_dice_ce` is Dice and cross-entropy with
+Dice per lesion beside them, after CC-DiceCE (arXiv:2511.17146); `dice_focal_novel` is the thesis's best sum on
+CoNIC (Dice and focal with its novel class weights).
+"""
 
 
-@dataclass(frozen=True)
-class TermOptions:
-    """What all terms of a compound loss share.
+def parse_sum(text: str) -> tuple[tuple[float, str], ...]:
+    """Return the weighted terms of a sum such as `dice+0.5*focal+top_k`.
 
     Args:
-        activation: `sigmoid` for regions, `softmax` for exclusive classes.
-        include_background: if False the Dice-like and sigmoid terms leave out channel 0. Softmax cross-entropy and
-            focal keep it: without the background logit there is no softmax.
-        soft_label: use MONAI's Dice and Tversky formulas whose minimum is right for soft targets. Focal has no such
-            form.
+        text: terms of `TERM_NAMES` or names of `RECIPES`, joined by `+`, each with an optional `weight*` before it.
+
+    Returns:
+        (weight, term) pairs; a term that stands twice is there once, with the weights added.
+
+    Raises:
+        RequestError: if a name is unknown, or a weight is not a positive finite number.
+
+    Example:
+        >>> parse_sum("dice_ce+0.5*lesion_dice")
+        ((1.0, 'dice'), (1.0, 'ce'), (0.5, 'lesion_dice'))
     """
+    terms: dict[str, float] = {}
+    for part in text.split("+"):
+        factor, star, name = part.rpartition("*")
+        weight = _weight(factor, text) if star else 1.0
+        name = name.strip()
+        if name in RECIPES and RECIPES[name] != name:
+            inner = [(weight * own, term) for own, term in parse_sum(RECIPES[name])]
+        elif name in TERM_NAMES:
+            inner = [(weight, name)]
+        else:
+            raise unknown_name("loss", name, (*RECIPES, *(term for term in TERM_NAMES if term not in RECIPES)))
+        for own, term in inner:
+            terms[term] = terms.get(term, 0.0) + own
+    return tuple((weight, term) for term, weight in terms.items())
 
-    activation: Activation = "sigmoid"
-    include_background: bool = True
-    soft_label: bool = False
 
-
-class CrossEntropy(nn.Module):
-    """Mean cross-entropy: binary per channel with sigmoid, categorical with softmax; exact for soft targets.
-
-    Args:
-        options: see `TermOptions`.
-    """
-
-    def __init__(self, options: TermOptions) -> None:
-        super().__init__()
-        self.options = options
-
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the mean over voxels (and channels, with sigmoid) of `B C H [W D]` logits and target."""
-        if self.options.activation == "softmax":
-            return functional.cross_entropy(logits, target)
-        if not self.options.include_background:
-            logits, target = drop_background("CrossEntropy", logits), drop_background("CrossEntropy", target)
-        return functional.binary_cross_entropy_with_logits(logits, target)
+def _weight(text: str, whole: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not (weight > 0 and math.isfinite(weight)):
+        msg = f"loss {whole!r}: weight {text.strip()!r} found, expected a positive number"
+        raise RequestError(msg, "for example dice+0.5*focal")
+    return weight
 
 
 class CompoundLoss(nn.Module):
-    """A sum of loss terms that see the same float32 logits and the same one-hot target.
+    """A weighted sum of loss terms that see the same float32 logits and the same one-hot target.
 
     Half-precision logits are raised to float32 first: MONAI's Dice sums overflow float16 at 65 504 voxels.
 
     Args:
-        name: one of `RECIPES`.
+        name: one of `RECIPES`, or a sum such as `dice+0.5*focal+top_k`; see `parse_sum`.
         options: shared by the terms.
         to_onehot_y: the target holds class indices `B 1 H [W D]`.
 
     Raises:
-        RequestError: if the name is unknown.
+        RequestError: if a name is unknown, a weight impossible, or a term lacks counts or branches.
 
     Example:
         >>> loss = CompoundLoss("dice_focal")
@@ -87,15 +115,16 @@ class CompoundLoss(nn.Module):
 
     def __init__(self, name: str, options: TermOptions | None = None, to_onehot_y: bool = False) -> None:
         super().__init__()
-        if name not in RECIPES:
-            raise unknown_name("loss", name, RECIPES)
         self.name = name
         self.options = options or TermOptions()
         self.to_onehot_y = to_onehot_y
-        self.terms = nn.ModuleDict({term: _TERMS[term](self.options) for term in RECIPES[name]})
+        parsed = parse_sum(name)
+        self.total = SumLoss((weight, build_term(term, self.options)) for weight, term in parsed)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the terms, a float32 scalar (float64 for float64 logits).
+        """Return the sum of the terms, a float32 scalar.
+
+        For float64 logits the terms are computed in float64, all but MONAI's focal loss, which knows float32 only.
 
         Args:
             logits: `B C H [W D]`, any floating type, before any activation.
@@ -108,77 +137,9 @@ class CompoundLoss(nn.Module):
         if self.options.activation == "softmax" and z.shape[1] == 1:
             msg = f"{self.name}: softmax with one channel, expected one channel per class, background included"
             raise InputError(msg, "use the sigmoid activation for a single mask")
-        return torch.stack([term(z, t) for term in self.terms.values()]).sum()
+        value: torch.Tensor = self.total(z, t)
+        return value
 
-
-def _dice(options: TermOptions) -> nn.Module:
-    loss: nn.Module = DiceLoss(soft_label=options.soft_label, **_dice_like(options))
-    return loss
-
-
-def _generalized_dice(options: TermOptions) -> nn.Module:
-    loss: nn.Module = GeneralizedDiceLoss(soft_label=options.soft_label, **_dice_like(options))
-    return loss
-
-
-def _tversky(options: TermOptions) -> nn.Module:
-    loss: nn.Module = TverskyLoss(
-        alpha=TVERSKY_FALSE_POSITIVE,
-        beta=TVERSKY_FALSE_NEGATIVE,
-        soft_label=options.soft_label,
-        **_dice_like(options),
-    )
-    return loss
-
-
-def _focal(options: TermOptions) -> nn.Module:
-    softmax = options.activation == "softmax"
-    loss: nn.Module = FocalLoss(
-        include_background=softmax or options.include_background, gamma=FOCAL_GAMMA, use_softmax=softmax
-    )
-    return loss
-
-
-def _bce(options: TermOptions) -> nn.Module:
-    return CALFLoss(
-        "ln", region_weight=0.0, include_background=options.include_background, softmax=options.activation == "softmax"
-    )
-
-
-def _dice_like(options: TermOptions) -> dict[str, bool]:
-    # batch=False: one Dice per sample, so that a case with a small lesion counts as much as one with a large lesion.
-    return {
-        "sigmoid": options.activation == "sigmoid",
-        "softmax": options.activation == "softmax",
-        "include_background": options.include_background,
-        "batch": False,
-    }
-
-
-_TERMS: dict[str, Callable[[TermOptions], nn.Module]] = {
-    "dice": _dice,
-    "generalized_dice": _generalized_dice,
-    "tversky": _tversky,
-    "focal": _focal,
-    "ce": CrossEntropy,
-    "bce": _bce,
-}
-
-RECIPES: dict[str, tuple[str, ...]] = {
-    "dice": ("dice",),
-    "dice_ce": ("dice", "ce"),
-    "dice_focal": ("dice", "focal"),
-    "focal": ("focal",),
-    "generalized_dice_focal": ("generalized_dice", "focal"),
-    "tversky": ("tversky",),
-    "bce": ("bce",),
-    "ce": ("ce",),
-}
-"""Loss name -> its terms, all of weight 1.
-
-`ce` follows the activation (binary per channel with sigmoid), `bce` is one-vs-rest per channel under both. The softmax
-focal term is MONAI's mean over voxels and channels, C times smaller than the mean over voxels. Tversky weighs false
-negatives 0.7 and false positives 0.3 (Salehi et al., 2017, arXiv:1706.05721), where MONAI's 0.5 and 0.5 is Dice again;
-focal has gamma 2 and no alpha (Lin et al., 2017, arXiv:1708.02002); generalized Dice weighs a channel by 1 / volume^2
-(Sudre et al., 2017, doi:10.1007/978-3-319-67558-9_28).
-"""
+    def extra_repr(self) -> str:
+        """Return the sum that `print` shows."""
+        return self.name
