@@ -145,7 +145,7 @@ def test_what_makes_a_lesion_one_survives_any_contrast(spread: float) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"severity": "awful"}, r"unknown severity 'awful', expected one of \['mild', 'moderate', 'severe'\]"),
+        ({"severity": "awful"}, r"unknown severity 'awful', expected one of \['mild', 'moderate', 'severe', 'tiny'"),
         ({"size": (96, 8, 96)}, r"phantom size \(96, 8, 96\) is too small"),
         ({"spacing": (1.0, 0.0, 1.0)}, r"phantom spacing \(1.0, 0.0, 1.0\) must be positive"),
     ],

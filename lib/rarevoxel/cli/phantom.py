@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-SEVERITY_NAMES = ("mild", "moderate", "severe")
+SEVERITY_NAMES = ("mild", "moderate", "severe", "tiny", "multifocal", "left_skewed")
 """The names in `rarevoxel.phantom.SEVERITIES`, here again because importing those is slow."""
 
 

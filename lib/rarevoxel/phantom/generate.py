@@ -24,20 +24,39 @@ class Severity:
             `(exp(sigma^2) + 2) sqrt(exp(sigma^2) - 1)`: 1.75 at 0.5, 3.26 at 0.8, 6.2 at 1.
         foci: smallest and largest number of foci, drawn uniformly.
         lesion_share: probability that a focus is a spot without a core.
+        left_skewed: draw volumes from median_ml Beta(5, 1) / median(Beta(5, 1)), skewness -1.18, instead of the
+            log-normal (`sigma` has no effect then), and the core's share of a focus from Beta(8, 2), skewness -0.73.
     """
 
     median_ml: float
     sigma: float
     foci: tuple[int, int]
     lesion_share: float
+    left_skewed: bool = False
 
+    def draw_ml(self, rng: np.random.Generator) -> float:
+        """Draw the volume of a case's whole tumour in ml."""
+        if self.left_skewed:
+            return self.median_ml * float(rng.beta(_LEFT, 1.0)) / float(0.5 ** (1 / _LEFT))
+        return self.median_ml * float(np.exp(self.sigma * rng.standard_normal()))
+
+    def draw_core(self, rng: np.random.Generator) -> float:
+        """Draw the core's share of a focus, 0 to 1."""
+        return float(rng.beta(8.0, 2.0)) if self.left_skewed else float(rng.beta(3.5, 4.0))
+
+
+_LEFT = 5.0
 
 SEVERITIES: dict[str, Severity] = {
     "mild": Severity(median_ml=45.0, sigma=0.45, foci=(1, 1), lesion_share=0.0),
     "moderate": Severity(median_ml=15.0, sigma=0.8, foci=(1, 2), lesion_share=0.1),
     "severe": Severity(median_ml=2.5, sigma=1.1, foci=(1, 6), lesion_share=0.3),
+    "tiny": Severity(median_ml=0.8, sigma=0.7, foci=(1, 2), lesion_share=0.0),
+    "multifocal": Severity(median_ml=6.0, sigma=0.7, foci=(6, 16), lesion_share=0.3),
+    "left_skewed": Severity(median_ml=25.0, sigma=0.0, foci=(1, 1), lesion_share=0.0, left_skewed=True),
 }
-"""From the easy case (one large tumour) to the one this project exists for (a few small foci)."""
+"""From the easy case (one large tumour) to those this project exists for: a few small foci (`severe`), one or two of
+some voxels (`tiny`), very many (`multifocal`); and volumes with a tail towards the small ones (`left_skewed`)."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +137,7 @@ def tumour_map(rng: np.random.Generator, spec: PhantomSpec) -> npt.NDArray[np.ui
     regime = spec.regime
     low, high = regime.foci
     count = int(rng.integers(max(low, 2) if spec.multifocal else low, max(high, 3 if spec.multifocal else high) + 1))
-    total = 1000.0 * regime.median_ml * float(np.exp(regime.sigma * rng.standard_normal()))
+    total = 1000.0 * regime.draw_ml(rng)
     total = min(total, 0.3 * float(np.count_nonzero(tissue)) * float(np.prod(spec.spacing)))
     shares = rng.dirichlet(np.full(count, 1.5))
     for share in shares:
@@ -127,7 +146,7 @@ def tumour_map(rng: np.random.Generator, spec: PhantomSpec) -> npt.NDArray[np.ui
         if len(centres) == 0:
             break
         centre = tuple(int(i) for i in centres[rng.integers(len(centres))])
-        focus = Focus(share * total, float(rng.beta(3.5, 4.0)), kind, centre)  # type: ignore[arg-type]
+        focus = Focus(share * total, regime.draw_core(rng), kind, centre)  # type: ignore[arg-type]
         tissue = grow(tissue, focus, rng, spec.spacing)
     return tissue
 
