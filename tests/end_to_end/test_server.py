@@ -30,7 +30,8 @@ pytestmark = pytest.mark.server
 
 START_S = 180
 TRAIN_S = 240
-MODELS = ["calf", "dice_focal"]
+MODELS = ["calf", "dice_focal", "two_stage"]
+TWO_STAGE = '[models.two_stage]\nloss = "auto"\ndescription = "two networks"\ntwo_stage = "hard"\n'
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def server(
     root = tmp_path_factory.mktemp("served")
     studies = Path(shutil.copytree(studies_template, root / "studies", symlinks=True))
     spoil(studies)
-    app = make_app(root / "source" / "tiny", app_toml, tiny_weights, main_py)
+    app = make_app(root / "source" / "tiny", app_toml + TWO_STAGE, tiny_weights, main_py)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "rarevoxel", "serve", str(studies), "--app", str(app)]
@@ -139,12 +140,21 @@ def spoil(studies: Path) -> None:
     (studies / "sequences" / "alone" / "t1n.nii.gz").unlink()
 
 
-def check_error(response: requests.Response, status: int, *words: str) -> None:
+def check_error(response: requests.Response, status: int, *words: str, hint: str = "") -> None:
     assert response.status_code == status, response.text
     error = response.json()["error"]
     assert set(error) == {"code", "message", "hint"}
     for word in words:
         assert word in error["message"], error
+    assert hint in error["hint"], error
+
+
+def finished(client: MONAILabelClient) -> dict[str, Any]:
+    """Wait for a training to end and return its status."""
+    deadline = time.monotonic() + TRAIN_S
+    while (status := client.train_status())["status"] in {"SUBMITTED", "RUNNING"} and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return dict(status)
 
 
 def label_like(studies: Path, case: str, path: Path, values: dict[int, int], affine: Any = None) -> Path:
@@ -164,6 +174,10 @@ def test_info(server: Server, tmp_path: Path) -> None:
     assert set(info["strategies"]) == {"random", "first"}
     assert info["models"]["calf"]["labels"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
     assert info["models"]["calf"]["type"] == "segmentation"
+    for trainer in info["trainers"].values():
+        lists = {name: value for name, value in trainer["config"].items() if isinstance(value, list)}
+        assert sorted(lists) == ["filter", "intensity", "loss", "sampler"]
+        assert all(isinstance(item, str) and 0 < len(item) <= 40 for value in lists.values() for item in value)
     assert info["datastore"]["completed"] == 4
     assert not server.client(tmp_path).auth_enabled()
 
@@ -261,17 +275,22 @@ def test_params_that_are_no_object_are_422(server: Server, tmp_path: Path, param
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "words", "hint"),
     [
-        ({"max_epochs": "x"}, ("max_epochs", "'x'", "1 to 10000")),
-        ({"max_epochs": -1}, ("max_epochs", "-1")),
-        ({"loss": "magic"}, ("magic", "dice_focal")),
-        ({"epochs": 3}, ("epochs", "max_epochs")),
-        ([1, 2], ("/train/calf",)),
+        ({"max_epochs": "x"}, ("max_epochs", "'x'", "1 to 10000"), "the default is 2"),
+        ({"max_epochs": -1}, ("max_epochs", "-1"), ""),
+        ({"loss": "magic"}, ("magic", "dice_focal"), ""),
+        ({"loss": ["dice_focl", "dice"]}, ("unknown loss 'dice_focl'",), "did you mean 'dice_focal'?"),
+        ({"sampler": "balance"}, ("unknown sampler 'balance'", "square_root"), "did you mean 'balanced'?"),
+        ({"filter": ["outlier"]}, ("unknown filter 'outlier'", "present_ratio"), "did you mean 'outliers'?"),
+        ({"filter": "tiny:x"}, ("filter 'tiny:x'", "not a number"), "tiny:0.5"),
+        ({"intensity": "skew"}, ("unknown intensity 'skew'", "as_trained"), "did you mean 'skewness'?"),
+        ({"epochs": 3}, ("epochs", "max_epochs"), ""),
+        ([1, 2], ("/train/calf",), ""),
     ],
 )
-def test_impossible_training_options_are_422(server: Server, options: Any, words: tuple[str, ...]) -> None:
-    check_error(server.post("/train/calf", json=options), 422, *words)
+def test_impossible_training_options_are_422(server: Server, options: Any, words: tuple[str, ...], hint: str) -> None:
+    check_error(server.post("/train/calf", json=options), 422, *words, hint=hint)
 
 
 @pytest.mark.parametrize(
@@ -333,9 +352,7 @@ def test_training_publishes_or_says_why_not(server: Server, tmp_path: Path) -> N
     started = client.train_start("calf", {"max_epochs": 2, "loss": ["auto", "dice"]})
     assert started["status"] in {"SUBMITTED", "RUNNING"}
     check_error(server.post("/train/calf", json={}), 429, "is under way")
-    deadline = time.monotonic() + TRAIN_S
-    while (status := client.train_status())["status"] in {"SUBMITTED", "RUNNING"} and time.monotonic() < deadline:
-        time.sleep(0.5)
+    status = finished(client)
     assert status["status"] == "DONE", "\n".join(status["details"])
     stats = client.info()["train_stats"]["calf"]
     assert stats["loss"]["reason"].startswith("too few cases: n=")
@@ -349,6 +366,20 @@ def test_training_publishes_or_says_why_not(server: Server, tmp_path: Path) -> N
     assert reply["model"]["weights"] == ("calf.pt" if stats["gate"]["publish"] else "starter.pt")
     _, other = client.infer("dice_focal", "phantom-003", {})
     assert other["model"]["weights"] == "starter.pt"
+
+
+def test_a_two_stage_model_is_trained_and_served(server: Server, tmp_path: Path) -> None:
+    client = server.client(tmp_path)
+    asked = {"max_epochs": 1, "loss": "dice_ce", "sampler": ["balanced_mixup", "auto"], "intensity": "skewness"}
+    client.train_start("two_stage", {**asked, "filter": ["empty"], "pretrained": False})
+    status = finished(client)
+    assert status["status"] == "DONE", "\n".join(status["details"])
+    stats = client.info()["train_stats"]["two_stage"]
+    assert stats["second_stage"]["form"] == "hard"
+    assert (stats["sampler"], len(stats["intensity"]), stats["filter"]["dropped"]) == ("balanced_mixup", 4, [])
+    _, reply = client.infer("two_stage", "phantom-003", {})
+    assert reply["model"]["weights"] == ("two_stage.pt" if stats["gate"]["publish"] else "starter.pt")
+    assert ("two_stage" in reply["model"]) is stats["gate"]["publish"]
 
 
 def test_uploads_and_results_do_not_stay_behind(server: Server, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,6 +85,42 @@ def test_info_is_what_slicer_expects(app: RareVoxelApp) -> None:
         for value in trainer["config"].values():
             assert not isinstance(value, list) or all(isinstance(item, str) for item in value)
     assert all(strategy["description"] for strategy in info["strategies"].values())
+
+
+SHIPPED = ["calf", "dice_focal", "two_stage"]
+
+
+@pytest.fixture
+def shipped(app_folder: Path, studies: Path, main_py: Path) -> RareVoxelApp:
+    """The app that is shipped, with small weights."""
+    shutil.copyfile(main_py.with_name("app.toml"), app_folder / "app.toml")
+    return RareVoxelApp(str(app_folder), str(studies), {})
+
+
+def test_the_shipped_app_offers_its_models(shipped: RareVoxelApp) -> None:
+    info = shipped.info()
+    for part in ("models", "trainers", "scoring", "train_stats"):
+        assert list(info[part]) == SHIPPED
+    assert "binary network" in info["models"]["two_stage"]["description"]
+    assert [entry.two_stage for entry in shipped.app_config.models.values()] == ["", "", "hard"]
+
+
+def test_options_are_lists_of_short_strings(shipped: RareVoxelApp) -> None:
+    for trainer in shipped.info()["trainers"].values():
+        options = trainer["config"]
+        lists = {name: value for name, value in options.items() if isinstance(value, list)}
+        assert list(lists) == ["loss", "sampler", "filter", "intensity"]
+        assert all(isinstance(item, str) and 0 < len(item) <= 40 for value in lists.values() for item in value)
+        assert all(len(set(value)) == len(value) > 1 for value in lists.values())
+        assert [lists[name][0] for name in ("sampler", "filter", "intensity")] == ["auto", "none", "as_trained"]
+        assert json.loads(json.dumps(options)) == options
+
+
+def test_a_two_stage_model_serves_the_starter_until_it_is_trained(shipped: RareVoxelApp) -> None:
+    result = shipped.infer({"model": "two_stage", "image": CASE})
+    Path(result["file"]).unlink()
+    assert result["params"]["model"]["weights"] == "starter.pt"
+    assert "two_stage" not in result["params"]["model"]
 
 
 def test_conf_picks_models(build_app: Build) -> None:
@@ -209,6 +247,31 @@ def test_torn_stats_do_not_take_info_down(app: RareVoxelApp, app_folder: Path) -
     stats.parent.mkdir(parents=True, exist_ok=True)
     stats.write_text('{"epoch": 3, ')
     assert "cannot be read" in app.info()["train_stats"]["calf"]["warning"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message", "nearest"),
+    [
+        ({"loss": "dice_focl"}, "unknown loss 'dice_focl'", "dice_focal"),
+        ({"sampler": "balance"}, "unknown sampler 'balance'", "balanced"),
+        ({"filter": "outlier"}, "unknown filter 'outlier'", "outliers"),
+        ({"intensity": "z_score"}, "unknown intensity 'z_score'", "zscore"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(
+    app: RareVoxelApp, option: dict[str, str], message: str, nearest: str
+) -> None:
+    with pytest.raises(HttpError, match=message) as caught:
+        app.train({"model": "calf", **option})
+    assert caught.value.status_code == 422
+    assert caught.value.detail["code"] == "invalid_request"
+    assert caught.value.detail["hint"] == f"did you mean {nearest!r}?"
+
+
+def test_a_filter_that_leaves_no_case_is_a_conflict(app: RareVoxelApp) -> None:
+    request = {"model": "calf", "filter": ["tiny:1e9", "none"]}
+    refused(app.train, request, status=409, code="conflict", match="the filter drops all")
+    assert app.info()["train_stats"]["calf"]["error"]["code"] == "conflict"
 
 
 def test_impossible_options_and_too_few_labels(app: RareVoxelApp) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rarevoxel.config import load_config
 from rarevoxel.errors import ConfigError, ConflictError, InputError
 from rarevoxel.server.launcher import check_port, seed_home, serve
 
@@ -50,6 +51,23 @@ def test_an_app_toml_that_cannot_be_used_is_told_before_anything_starts(app_fold
     (app_folder / "app.toml").unlink()
     with pytest.raises(ConfigError, match=r"app\.toml: no such configuration file"):
         seed_home(app_folder, tmp_path / "home")
+
+
+def test_an_impossible_two_stage_form_is_told_before_anything_starts(app_folder: Path, tmp_path: Path) -> None:
+    with (app_folder / "app.toml").open("a") as stream:
+        stream.write('[models.two_stage]\nloss = "auto"\ndescription = "two"\ntwo_stage = "medium"\n')
+    with pytest.raises(ConfigError, match=r"two_stage \('medium'\) must be hard, soft or empty"):
+        seed_home(app_folder, tmp_path / "home")
+
+
+def test_the_shipped_app_can_be_served(main_py: Path, tmp_path: Path) -> None:
+    served = seed_home(main_py.parent, tmp_path / "home")
+    config = load_config(served / "app.toml")
+    assert {name: model.two_stage for name, model in config.models.items()} == {
+        "calf": "",
+        "dice_focal": "",
+        "two_stage": "hard",
+    }
 
 
 def test_a_home_that_is_a_file_is_refused(app_folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from rarevoxel.config import AppConfig
 from rarevoxel.errors import TrainingError
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import build_network
+from rarevoxel.sampling import MixedTarget
 from rarevoxel.training import History, TrainOptions, fit, loop
+from rarevoxel.training.patches import PatchBatches
 
 
 def entries(folder: Path, *numbers: int) -> list[dict[str, str]]:
@@ -129,3 +131,99 @@ def test_every_case_is_met_in_every_epoch(config: AppConfig, phantom_folders: Pa
         entries(phantom_folders, 5),
     )
     assert met == [4, 2, 4, 2]  # 3 cases of 2 patches, in batches of 4.
+
+
+def test_without_a_hold_out_the_last_average_is_the_best(
+    config: AppConfig, phantom_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averages: list[nn.Module] = []
+    follow = loop.follow
+
+    def listen(average: nn.Module, network: nn.Module, decay: float) -> None:
+        averages.append(average)
+        follow(average, network, decay)
+
+    monkeypatch.setattr(loop, "follow", listen)
+    net = network(config)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    seen: list[int] = []
+    best, history = fit(
+        net,
+        build_loss("dice_ce").loss,
+        config,
+        options(config, max_epochs=3),
+        entries(phantom_folders, 1),
+        on_epoch=lambda epoch, history: seen.append(history.best_epoch),
+    )
+    assert seen == [0, 0, 3]
+    assert (history.best_epoch, history.best_dice, history.dice) == (3, -1.0, {})
+    average = averages[-1].state_dict()
+    assert all(torch.equal(best[key], average[key]) for key in best)
+    for others in (before, net.state_dict()):
+        assert any(not torch.equal(best[key], others[key]) for key in best)
+
+
+class Listens(nn.Module):
+    """Binary cross-entropy that keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        assert logits.shape == target.shape
+        self.seen.append(target)
+        return nn.functional.binary_cross_entropy_with_logits(logits, target)
+
+
+@pytest.mark.parametrize("sampler", ["balanced", "balanced_mixup"])
+def test_a_network_of_one_channel_learns_the_whole_tumour(
+    config: AppConfig, phantom_folders: Path, sampler: str
+) -> None:
+    asked = options(config, max_epochs=1, sampler=sampler, seed=5, patches_per_case=3)
+    cases, loss = entries(phantom_folders, 1, 2), Listens()
+    torch.manual_seed(0)
+    net = build_network(config.network, out_channels=1)
+    best, history = fit(net, loss, config, asked, cases, entries(phantom_folders, 4), regions=("WT",))
+    assert list(history.dice[1]) == ["WT"]
+    assert best.keys() == net.state_dict().keys()
+    many = replace(config, training=replace(config.training, patches_per_case=3))
+    drawn = [target for _, target, _ in PatchBatches(many, cases, sampler, 5).epoch(2)]
+    whole = [target.soft if isinstance(target, MixedTarget) else target for target in drawn]
+    # The loss is probed for soft targets, one item at a time, before the first mixed batch.
+    given = [target for target in loss.seen if len(target) == 2]
+    assert len(given) == 3
+    assert all(torch.equal(target, expected[:, :1]) for target, expected in zip(given, whole, strict=True))
+    assert any(bool(((target > 0) & (target < 1)).any()) for target in given) is (sampler == "balanced_mixup")
+
+
+def test_a_loss_that_is_wrong_for_soft_targets_is_mixed_itself(config: AppConfig, phantom_folders: Path) -> None:
+    class Hard(Listens):
+        def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            if bool(((target > 0) & (target < 1)).any()):
+                raise ValueError("masks only")
+            return super().forward(logits, target)
+
+    loss = Hard()
+    asked = options(config, max_epochs=1, sampler="balanced_mixup")
+    fit(network(config), loss, config, asked, entries(phantom_folders, 1, 2))
+    assert len(loss.seen) == 2 * 2, "once for each side of the two batches"
+
+
+def test_the_sampler_auto_is_what_a_named_loss_would_take(config: AppConfig, phantom_folders: Path) -> None:
+    def run(sampler: str) -> list[torch.Tensor]:
+        loss = Listens()
+        fit(network(config), loss, config, options(config, max_epochs=1, sampler=sampler), entries(phantom_folders, 1))
+        return loss.seen
+
+    assert build_loss("dice_ce").sampler == "pos_neg"
+    (auto,), (named,), (other,) = run("auto"), run("pos_neg"), run("balanced")
+    assert torch.equal(auto, named)
+    assert not torch.equal(auto, other)
+
+
+def test_the_number_of_patches_is_the_request_s(config: AppConfig, phantom_folders: Path) -> None:
+    loss = Listens()
+    asked = options(config, max_epochs=1, patches_per_case=5, batch_size=4)
+    fit(network(config), loss, config, asked, entries(phantom_folders, 1))
+    assert [len(target) for target in loss.seen] == [4, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import RequestError
 from rarevoxel.losses import LOSS_NAMES
+from rarevoxel.sampling import SAMPLER_NAMES
 from rarevoxel.training import TrainOptions
 
 
@@ -24,27 +26,45 @@ def test_an_empty_request_takes_the_defaults(config: AppConfig) -> None:
         training.patches_per_case,
         0,
         True,
+        "auto",
+        "none",
+        "as_trained",
     )
 
 
 def test_what_a_client_sends_counts(config: AppConfig) -> None:
     request = {
         "loss": "dice_ce", "max_epochs": "7", "learning_rate": 1e-4, "batch_size": 3, "patches_per_case": 5.0,
-        "seed": 11, "pretrained": "false",
+        "seed": 11, "pretrained": "false", "sampler": "balanced_mixup", "filter": "empty+tiny:100",
+        "intensity": "skewness",
     }  # fmt: skip
-    assert TrainOptions.from_request(request, config, "auto") == TrainOptions("dice_ce", 7, 1e-4, 3, 5, 11, False)
+    assert TrainOptions.from_request(request, config, "auto") == TrainOptions(
+        "dice_ce", 7, 1e-4, 3, 5, 11, False, "balanced_mixup", "empty+tiny:100", "skewness"
+    )
 
 
 def test_a_list_counts_as_its_first_entry(config: AppConfig) -> None:
     options = TrainOptions.from_request({"loss": ["dice", "auto"], "max_epochs": [3, 9], "seed": (2,)}, config, "auto")
     assert (options.loss, options.max_epochs, options.seed) == ("dice", 3, 2)
+    request = {"sampler": ["instance", "auto"], "filter": ["outliers", "none"], "intensity": ["zscore"]}
+    options = TrainOptions.from_request(request, config, "auto")
+    assert (options.sampler, options.filter, options.intensity) == ("instance", "outliers", "zscore")
 
 
 @pytest.mark.parametrize("empty", [None, "", []])
 def test_an_empty_value_is_the_default(config: AppConfig, empty: Any) -> None:
     if empty != []:
         assert TrainOptions.from_request({"max_epochs": empty}, config, "auto").max_epochs == 2
-    assert TrainOptions.from_request({"loss": empty}, config, "auto").loss == "auto"
+    names = {"loss": empty, "sampler": empty, "filter": empty, "intensity": empty}
+    assert TrainOptions.from_request(names, config, "auto") == TrainOptions.from_request({}, config, "auto")
+
+
+@pytest.mark.parametrize(
+    "loss", ["dice+0.5*focal", "dice_ce+0.5*lesion_dice", "2*ce", "calf_ln", "calf_log10_published"]
+)
+def test_a_sum_of_losses_is_a_loss(config: AppConfig, loss: str) -> None:
+    assert TrainOptions.from_request({"loss": loss}, config, "auto").loss == loss
+    assert TrainOptions.from_request({}, config, loss).loss == loss, "and may be a model's own"
 
 
 def test_what_the_host_adds_is_no_option(config: AppConfig) -> None:
@@ -69,8 +89,20 @@ BAD: list[tuple[str, Any, str]] = [
     ("patches_per_case", "many", "patches_per_case: found 'many'"),
     ("seed", -3, "seed: found -3"),
     ("pretrained", "maybe", "pretrained: found 'maybe', expected true or false"),
-    ("loss", "magic", "unknown loss 'magic', expected one of .*'auto'"),
+    ("loss", "magic", "unknown loss 'magic', expected one of auto, .*dice_focal"),
     ("loss", ["magic"], "unknown loss 'magic'"),
+    ("loss", "dice_cee", r"unknown loss 'dice_cee'.*\(did you mean 'dice_ce'\?\)"),
+    ("loss", "dice+magic", "unknown loss 'magic'"),
+    ("loss", "dice+0*focal", r"loss 'dice\+0\*focal': weight '0' found, expected a positive number"),
+    ("sampler", "pos-neg", r"unknown sampler 'pos-neg', expected one of auto, pos_neg, .*did you mean 'pos_neg'"),
+    ("sampler", True, "unknown sampler 'True'"),
+    ("sampler", {"a": 1}, "unknown sampler"),
+    ("filter", "outlier", r"unknown filter 'outlier', expected one of none, empty, .*did you mean 'outliers'"),
+    ("filter", "empty+none", "repeats a name or joins 'none' to others"),
+    ("filter", "tiny:small", "filter 'tiny:small': 'small' is not a number"),
+    ("filter", 3, "unknown filter '3'"),
+    ("intensity", "skew", r"unknown intensity 'skew', expected one of as_trained, zscore, skewness.*mean 'skewness'"),
+    ("intensity", ["Zscore"], "unknown intensity 'Zscore'.*did you mean 'zscore'"),
     ("epochs", 3, r"unknown training option \['epochs'\], expected some of .*max_epochs"),
 ]
 
@@ -90,10 +122,29 @@ def test_choices_are_what_a_combo_box_can_show(config: AppConfig) -> None:
             assert all(isinstance(item, str) for item in value)
         else:
             assert isinstance(value, bool) or value > 0  # The client shows 0 as an empty field.
-    assert TrainOptions.from_request(choices, config, "auto").loss == "dice_focal"
+    assert choices["sampler"] == ["auto", *SAMPLER_NAMES]
+    assert choices["filter"][0] == "none"
+    assert choices["intensity"] == ["as_trained", "zscore", "skewness"]
+    assert all(len(item) <= 40 for value in choices.values() if isinstance(value, list) for item in value)
+    shown = TrainOptions.from_request(choices, config, "auto")
+    assert shown == TrainOptions.from_request({}, config, "dice_focal"), "what is shown first is the default"
+
+
+def test_everything_that_is_shown_can_be_asked_for(config: AppConfig) -> None:
+    for name, value in TrainOptions.choices(config, "auto").items():
+        for item in value if isinstance(value, list) else [value]:
+            assert getattr(TrainOptions.from_request({name: item}, config, "auto"), name) == item
 
 
 def test_options_are_plain_data(config: AppConfig) -> None:
     options = TrainOptions.from_request({"seed": 4}, config, "auto")
     assert TrainOptions(**options.to_dict()) == options
     assert TrainOptions(**replace(options, seed=5).to_dict()) != options
+
+
+def test_options_come_back_as_they_were(config: AppConfig) -> None:
+    options = TrainOptions(
+        "dice+0.5*focal", 3, 0.002, 5, 7, 9, False, "square_root", "empty+present_ratio:0.8", "skewness"
+    )
+    record = json.loads(json.dumps(options.to_dict()))
+    assert TrainOptions.from_request(record, config, "auto") == options

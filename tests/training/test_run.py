@@ -8,14 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from rarevoxel.config import AppConfig, Preprocessing
+from rarevoxel.config import AppConfig, PowerConfig, Preprocessing
 from rarevoxel.datastore import StudiesDatastore
 from rarevoxel.errors import ConflictError, RequestError
+from rarevoxel.inference import Engine
+from rarevoxel.inference import engine as engine_module
 from rarevoxel.networks import build_network, load_weights, save_weights
 from rarevoxel.training import LabelledCase, Places, TrainOptions, in_holdout, train_model
 from rarevoxel.training.task import TumorTrainTask, labelled_cases
+from rarevoxel.transforms import build_transforms
+from rarevoxel.volumes import read_label_volume
 
 
 def cases(folder: Path, patients: dict[int, str]) -> list[LabelledCase]:
@@ -47,7 +53,10 @@ def test_from_labels_to_published_weights(config: AppConfig, tmp_path: Path, pha
     stats = train_model(config, options(config), labelled, places)
     assert json.loads(places.stats.read_text()) == json.loads(json.dumps(stats))
     assert stats["split"] == {"train": ["case-1", "case-2", "case-4"], "holdout": ["case-5"], "note": ""}
-    assert stats["loss"]["name"] == "calf_bce_dice"
+    assert stats["loss"]["name"] == "calf_bce_dice+lesion_dice"
+    assert stats["sampler"] == "pos_neg"
+    assert stats["intensity"] == []
+    assert stats["filter"] == {"kept": ["case-1", "case-2", "case-4"], "dropped": [], "notes": []}
     assert stats["loss"]["reason"].startswith("too few cases: n=4 (minimum 20)")
     assert set(stats["statistics"]) == {"WT", "TC", "ET"}
     assert stats["start"] == "random weights"
@@ -61,7 +70,7 @@ def test_from_labels_to_published_weights(config: AppConfig, tmp_path: Path, pha
     assert places.published.read_bytes() == (places.run / "candidate.pt").read_bytes()
     *_, preprocessing, info = load_weights(places.published)
     assert preprocessing == config.preprocessing
-    assert info == {"name": "calf", "loss": "calf_bce_dice", "cases": 3, "epochs": 2}
+    assert info == {"name": "calf", "loss": "calf_bce_dice+lesion_dice", "cases": 3, "epochs": 2}
     lineage = json.loads((places.run / "lineage.json").read_text())
     assert lineage["gate"] == json.loads(json.dumps(stats["gate"]))
     assert {"torch", "monai", "rarevoxel"} <= set(lineage["versions"])
@@ -131,6 +140,101 @@ def test_a_borrowed_hold_out_is_noted(config: AppConfig, tmp_path: Path, phantom
     stats = train_model(config, options(config, max_epochs=1), labelled, Places.of(tmp_path, "calf", "run"))
     assert "is borrowed to judge" in stats["split"]["note"]
     assert len(stats["split"]["train"]) == len(stats["split"]["holdout"]) == 1
+
+
+def tumour_ml(case: LabelledCase) -> float:
+    volume = read_label_volume(case.label)
+    return float(np.count_nonzero(volume.array) * np.prod(volume.grid.spacing)) / 1000
+
+
+def test_what_the_filter_drops_is_told(config: AppConfig, tmp_path: Path, phantom_folders: Path) -> None:
+    labelled = cases(phantom_folders, dict(zip((1, 2, 4, 5), on_side(False, 3) + on_side(True, 1), strict=True)))
+    sizes = {case.id: 1000 * tumour_ml(case) for case in labelled}
+    smallest, second = sorted((case.id for case in labelled[:3]), key=lambda case: sizes[case])[:2]
+    limit = (sizes[smallest] + sizes[second]) / 2
+    places = Places.of(tmp_path, "calf", "run")
+    stats = train_model(config, options(config, max_epochs=1, filter=f"tiny:{limit}"), labelled, places)
+    (dropped,) = stats["filter"]["dropped"]
+    assert (dropped["id"], dropped["rule"]) == (smallest, "tiny")
+    assert "is below the minimum" in dropped["reason"]
+    assert stats["filter"]["kept"] == [case.id for case in labelled[:3] if case.id != smallest]
+    assert stats["split"]["train"] == [case.id for case in labelled[:3]], "the split is that before the filter"
+    left = [size for case, size in sizes.items() if case != smallest]
+    assert stats["statistics"]["WT"]["n_cases"] == 3
+    assert stats["statistics"]["WT"]["mean"] == pytest.approx(np.mean(left))
+    for path in (places.stats, places.run / "lineage.json"):
+        assert json.loads(path.read_text())["filter"] == json.loads(json.dumps(stats["filter"]))
+    assert load_weights(places.published)[3]["cases"] == 2
+
+
+def engine_input(config: AppConfig, weights: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """What the network of a weight file is shown when the engine serves it."""
+    seen: list[torch.Tensor] = []
+    predict = engine_module.predict_probabilities
+
+    def listen(network: torch.nn.Module, image: torch.Tensor, **settings: Any) -> torch.Tensor:
+        seen.append(image[0].cpu())
+        return predict(network, image, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_module, "predict_probabilities", listen)
+        Engine(config, [weights], device="cpu").predict(image)
+    return seen[0]
+
+
+def prepared(config: AppConfig, image: Path, power: tuple[PowerConfig, ...]) -> torch.Tensor:
+    config = replace(config, preprocessing=replace(config.preprocessing, power=power))
+    return build_transforms(config, "infer")({"image": image})["image"].as_tensor()
+
+
+def test_skewed_intensities_are_straightened_in_training_and_serving(
+    config: AppConfig, tmp_path: Path, phantom_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = cases(phantom_folders, dict(zip((1, 5), on_side(False, 1) + on_side(True, 1), strict=True)))
+    image = labelled[1].image
+    places = Places.of(tmp_path, "calf", "run")
+    stats = train_model(config, options(config, max_epochs=1, intensity="skewness"), labelled, places)
+    power = load_weights(places.published)[2].power
+    assert len(power) == 4
+    assert any(function.kind != "none" for function in power), "a phantom has a skewed sequence"
+    assert [PowerConfig(**record) for record in stats["intensity"]] == list(power)
+    shown = engine_input(config, places.published, image, monkeypatch)
+    assert torch.equal(shown, prepared(config, image, power))
+    assert not torch.allclose(shown, prepared(config, image, ()), atol=0.05)
+
+    places = Places.of(tmp_path, "calf", "as_trained")
+    stats = train_model(config, options(config, max_epochs=1), labelled, places)
+    assert stats["start"] == "calf.pt"
+    assert [PowerConfig(**record) for record in stats["intensity"]] == list(power)
+    assert load_weights(places.run / "candidate.pt")[2].power == power
+
+    places = Places.of(tmp_path, "calf", "zscore")
+    stats = train_model(config, options(config, max_epochs=1, intensity="zscore"), labelled, places)
+    assert stats["start"] == "calf.pt"
+    assert stats["intensity"] == []
+    assert load_weights(places.run / "candidate.pt")[2].power == ()
+    shown = engine_input(config, places.run / "candidate.pt", image, monkeypatch)
+    assert torch.equal(shown, prepared(config, image, ()))
+
+
+def test_other_weights_to_start_from_bring_their_own_intensities(
+    config: AppConfig, tmp_path: Path, phantom_folders: Path
+) -> None:
+    """Without `pretrained`, those of the app count, not those in service."""
+    labelled = cases(phantom_folders, dict(zip((1, 5), on_side(False, 1) + on_side(True, 1), strict=True)))
+    places = Places.of(tmp_path, "calf", "run")
+    bent = replace(config.preprocessing, power=(PowerConfig("sqrt"),) * 4)
+    save_weights(places.published, build_network(config.network), config.network, bent, {})
+    stats = train_model(config, options(config, max_epochs=1, pretrained=False), labelled, places)
+    assert (stats["start"], stats["intensity"]) == ("random weights", [])
+
+
+def test_every_part_of_the_run_gets_its_options(config: AppConfig, tmp_path: Path, phantom_folders: Path) -> None:
+    labelled = cases(phantom_folders, dict(zip((1, 5), on_side(False, 1) + on_side(True, 1), strict=True)))
+    asked = options(config, max_epochs=1, sampler="balanced_mixup", loss="dice+0.5*focal")
+    stats = train_model(config, asked, labelled, Places.of(tmp_path, "calf", "run"))
+    assert (stats["sampler"], stats["loss"]["name"]) == ("balanced_mixup", "dice+0.5*focal")
+    assert TrainOptions.from_request(stats["options"], config, "auto") == asked
 
 
 @pytest.fixture

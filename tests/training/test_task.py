@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rarevoxel.config import AppConfig
+from rarevoxel.config import AppConfig, ModelConfig
 from rarevoxel.datastore import StudiesDatastore
 from rarevoxel.errors import ConflictError, RequestError
+from rarevoxel.networks import TwoStageNetwork, load_weights
 from rarevoxel.training.task import TumorTrainTask
 
 
@@ -30,6 +32,29 @@ def test_a_run_that_cannot_start_leaves_its_reason_in_the_stats(
     assert stats["error"]["code"] == "conflict"
     assert "label more cases" in stats["error"]["hint"]
     assert stats["options"]["max_epochs"] == 1
+
+
+def test_a_filter_that_leaves_no_case_leaves_its_reason_in_the_stats(
+    config: AppConfig, app_folder: Path, studies: Path
+) -> None:
+    task = TumorTrainTask("calf", config, app_folder)
+    with pytest.raises(ConflictError, match=r"the filter drops all \d entries \(tiny \d\), expected at least one left"):
+        task({"model": "calf", "max_epochs": 1, "filter": "tiny:1e9"}, StudiesDatastore(str(studies)))
+    stats = task.stats()
+    assert stats["error"]["code"] == "conflict"
+    assert "the filter drops all" in stats["error"]["message"]
+    assert "loosen or leave out a rule; the first: phantom-" in stats["error"]["hint"]
+    assert stats["options"]["filter"] == "tiny:1e9"
+    assert not (app_folder / "model" / "calf.pt").exists()
+
+
+def test_a_two_stage_model_trains_two_networks(config: AppConfig, app_folder: Path, studies: Path) -> None:
+    models = {**config.models, "two_stage": ModelConfig("dice_ce", "two networks", "soft")}
+    task = TumorTrainTask("two_stage", replace(config, models=models), app_folder)
+    stats = task({"model": "two_stage", "max_epochs": 1}, StudiesDatastore(str(studies)))
+    assert stats["second_stage"]["form"] == task.stats()["second_stage"]["form"] == "soft"
+    (candidate,) = (app_folder / "model" / "two_stage" / "runs").glob("*/candidate.pt")
+    assert isinstance(load_weights(candidate)[0], TwoStageNetwork)
 
 
 def test_torn_stats_are_a_warning(config: AppConfig, app_folder: Path) -> None:

@@ -10,12 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.transforms import RandCropByLabelClassesd, SpatialPadd
+from monai.transforms import SpatialPadd
 
 from rarevoxel.config import AppConfig, Preprocessing
 from rarevoxel.errors import InputError
 from rarevoxel.labels import labels_to_regions
 from rarevoxel.phantom import Phantom
+from rarevoxel.sampling import RandPatchesd
 from rarevoxel.transforms import CropBraind, LoadSequencesd, Stage, ToSpacingd, build_transforms
 
 Writer = Callable[..., Path]
@@ -52,17 +53,26 @@ def test_training_patches_are_pieces_of_that_image(config: AppConfig, case_folde
     whole = build_transforms(config, "validate")(entry(case_folder))
     chain = build_transforms(config, "train")
     chain.set_random_state(0)
-    after = 1 + next(i for i, step in enumerate(chain.transforms) if isinstance(step, RandCropByLabelClassesd))
+    after = 1 + next(i for i, step in enumerate(chain.transforms) if isinstance(step, RandPatchesd))
     patches = chain(entry(case_folder), end=after)
     assert len(patches) == config.training.patches_per_case
+    size = config.training.patch_size
+    image, label = whole["image"].as_tensor(), whole["label"].as_tensor().numpy().astype(bool)
     for patch in patches:
-        assert patch["image"].shape == (4, *config.training.patch_size)
-        offset = np.linalg.inv(np.asarray(whole["image"].affine)) @ np.asarray(patch["image"].affine)
-        start = np.rint(offset[:3, 3]).astype(int)
-        window = tuple(slice(a, a + n) for a, n in zip(start, config.training.patch_size, strict=True))
-        assert torch.equal(patch["image"].as_tensor(), whole["image"].as_tensor()[(slice(None), *window)])
-        piece = labels_to_regions(patch["label"].as_tensor()[0].numpy())
-        assert np.array_equal(piece, whole["label"].as_tensor()[(slice(None), *window)].numpy().astype(bool))
+        assert patch["image"].shape == (4, *size)
+        piece = labels_to_regions(patch["label"][0].numpy())
+        (window,) = places_of(patch["image"], image)
+        assert np.array_equal(piece, label[window])
+
+
+def places_of(piece: torch.Tensor, image: torch.Tensor) -> list[tuple[slice, ...]]:
+    """Every window of `image` `(C, H, W, D)` that is exactly `piece`, found by a voxel in its midst."""
+    size = piece.shape[1:]
+    middle = tuple(n // 2 for n in size)
+    voxel = piece[(slice(None), *middle)].reshape(-1, 1, 1, 1)
+    starts = ((image == voxel).all(dim=0).nonzero() - torch.tensor(middle)).tolist()
+    windows = [(slice(None), *(slice(a, a + n) for a, n in zip(start, size, strict=True))) for start in starts]
+    return [w for start, w in zip(starts, windows, strict=True) if min(start) >= 0 and image[w].equal(piece)]
 
 
 def test_training_gives_patches_of_regions(config: AppConfig, case_folder: Path) -> None:

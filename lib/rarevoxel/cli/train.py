@@ -31,6 +31,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--patches-per-case", type=int)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--sampler", help="how patches are drawn (default auto)")
+    parser.add_argument("--filter", help="which training cases are left out, e.g. empty+outliers (default none)")
+    parser.add_argument("--intensity", help="as_trained, zscore or skewness (default as_trained)")
     parser.add_argument("--scratch", action="store_true", help="start from random weights, not from those in service")
     parser.add_argument("--app", type=Path, default=None, help="app folder (default: the brain tumour app)")
     parser.add_argument("--home", type=Path, default=None, help="folder of the site's models")
@@ -61,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(app / "app.toml")
     if args.model not in config.models:
         raise NotFoundError(f"no model {args.model!r} in this app, expected one of {sorted(config.models)}")
-    asked = ("loss", "max_epochs", "learning_rate", "batch_size", "patches_per_case", "seed")
+    numbers = ("max_epochs", "learning_rate", "batch_size", "patches_per_case", "seed")
+    asked = ("loss", "sampler", "filter", "intensity", *numbers)
     request: dict[str, Any] = {name: getattr(args, name) for name in asked if getattr(args, name) is not None}
     request["pretrained"] = not args.scratch
     options = TrainOptions.from_request(request, config, config.models[args.model].loss)
@@ -75,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         for case in found
         if case.label is not None
     ]
-    stats = train_model(config, options, cases, places)
+    stats = train_model(config, options, cases, places, two_stage=config.models[args.model].two_stage)
     if args.json:
         sys.stdout.write(json.dumps(stats, indent=1, default=str) + "\n")
     else:

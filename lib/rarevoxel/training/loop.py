@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,13 +22,12 @@ from rarevoxel.evaluation import dice, mean_dice
 from rarevoxel.inference.windows import predict_logits
 from rarevoxel.labels import REGIONS
 from rarevoxel.networks import fast_dtype
+from rarevoxel.sampling import MixedLoss
 from rarevoxel.training.options import TrainOptions
+from rarevoxel.training.patches import CACHED_CASES, PatchBatches, Target
 from rarevoxel.transforms import Stage, build_transforms
 
 logger = logging.getLogger(__name__)
-
-CACHED_CASES = 200
-"""Cases whose preprocessed volumes stay in memory (about 10 MB each at 2 mm); the rest are read anew."""
 
 AVERAGING = 0.99
 """Decay of the moving average of the weights per step; less at first, so that the start is forgotten."""
@@ -58,21 +56,24 @@ def fit(
     config: AppConfig,
     options: TrainOptions,
     train: Sequence[dict[str, Any]],
-    holdout: Sequence[dict[str, Any]],
+    holdout: Sequence[dict[str, Any]] = (),
     *,
+    regions: Sequence[str] = tuple(REGIONS),
     on_epoch: Callable[[int, History], None] = lambda epoch, history: None,
 ) -> tuple[dict[str, torch.Tensor], History]:
-    """Train a network and return the weights of its best epoch.
+    """Train a network and return the weights of its best epoch, or without a hold-out those of the last.
 
     What is validated and returned is a moving average of the weights, which a handful of cases disturbs less.
 
     Args:
-        network: on the device it is to be trained on; trained in place.
-        loss_function: called with logits and region masks `(B, 3, h, w, d)`.
+        network: on the device it is to be trained on; trained in place. Its output channels are `regions`.
+        loss_function: called with logits and region masks `(B, R, h, w, d)`; of the masks mixed by Balanced-MixUp it
+            sees their mixture, or its values for both are mixed where its minimum for soft targets is wrong.
         config: transforms, patch size, validation interval.
-        options: the run's options.
+        options: the run's options; the sampler `auto` is `pos_neg`, as it is for a loss that names none.
         train: `{"id", "image", "label"}` of the cases to learn from.
         holdout: the same of the cases to validate on.
+        regions: the first of `REGIONS` that the network has channels for; `("WT",)` for a binary network.
         on_epoch: called after every epoch with its number and the history so far.
 
     Returns:
@@ -83,10 +84,11 @@ def fit(
     """
     config = replace(config, training=replace(config.training, patches_per_case=options.patches_per_case))
     torch.manual_seed(options.seed)
-    rng = np.random.default_rng(options.seed)
     device = next(network.parameters()).device
-    patches = _cached(config, Stage.TRAIN, train, options.seed)
-    judges = _cached(config, Stage.VALIDATE, holdout, options.seed)
+    sampler = "pos_neg" if options.sampler == "auto" else options.sampler
+    patches = PatchBatches(config, train, sampler, options.seed)
+    judges = _judges(config, holdout)
+    loss_function = _Regions(MixedLoss(loss_function), len(regions))
     steps = options.max_epochs * math.ceil(len(train) * options.patches_per_case / options.batch_size)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=config.training.weight_decay
@@ -97,18 +99,21 @@ def fit(
     for epoch in tqdm(range(1, options.max_epochs + 1), desc="train", unit="epoch", disable=None):
         network.train()
         losses = []
-        for image, target, names in _batches(patches, rng.permutation(len(train)), options.batch_size):
+        for image, target, names in patches.epoch(options.batch_size):
             losses.append(optimize(network, loss_function, optimizer, image.to(device), target.to(device), names))
             schedule.step()
             steps_done += 1
             follow(average, network, min(AVERAGING, steps_done / (steps_done + 10)))
         history.loss.append(float(np.mean(losses)))
-        if epoch % config.training.val_interval == 0 or epoch == options.max_epochs:
-            history.dice[epoch] = _validate(average, judges, config, device)
+        last = epoch == options.max_epochs
+        if holdout and (last or epoch % config.training.val_interval == 0):
+            history.dice[epoch] = _validate(average, judges, config, device, regions)
             score = float(np.mean(list(history.dice[epoch].values())))
             if score > history.best_dice:
                 history.best_epoch, history.best_dice = epoch, score
-                best = {key: value.detach().cpu().clone() for key, value in average.state_dict().items()}
+                best = _weights(average)
+        elif last:
+            history.best_epoch, best = epoch, _weights(average)
         logger.info(
             "epoch %d/%d loss %.4f dice %s (%.0f s)",
             epoch, options.max_epochs, history.loss[-1], history.dice.get(epoch, "-"), time.monotonic() - started,
@@ -117,28 +122,26 @@ def fit(
     return best, history
 
 
-def _cached(config: AppConfig, stage: Stage, cases: Sequence[dict[str, Any]], seed: int) -> Any:
-    transforms = build_transforms(config, stage)
-    transforms.set_random_state(seed)
+class _Regions(nn.Module):
+    """A loss that sees the first channels of the target: as many as the network has."""
+
+    def __init__(self, loss_function: nn.Module, count: int) -> None:
+        super().__init__()
+        self.loss_function = loss_function
+        self.count = count
+
+    def forward(self, logits: torch.Tensor, target: Target) -> torch.Tensor:
+        value: torch.Tensor = self.loss_function(logits, target.narrow(1, 0, self.count))
+        return value
+
+
+def _judges(config: AppConfig, cases: Sequence[dict[str, Any]]) -> Any:
+    transforms = build_transforms(config, Stage.VALIDATE)
     return CacheDataset(list(cases), transforms, cache_num=CACHED_CASES, num_workers=1, progress=False)
 
 
-def _batches(
-    dataset: Any, order: Sequence[int] | np.ndarray[Any, Any], batch_size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str]]]:
-    """Yield batches of patches; the next case is prepared while the network is busy with this one."""
-    waiting: list[dict[str, Any]] = []
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(dataset.__getitem__, int(order[0]))
-        for position in range(len(order)):
-            waiting += coming.result()
-            if position + 1 < len(order):
-                coming = pool.submit(dataset.__getitem__, int(order[position + 1]))
-            while len(waiting) >= batch_size or (waiting and position + 1 == len(order)):
-                batch, waiting = waiting[:batch_size], waiting[batch_size:]
-                image = torch.stack([patch["image"].as_tensor() for patch in batch])
-                target = torch.stack([patch["label"].as_tensor() for patch in batch])
-                yield image, target, [str(patch["id"]) for patch in batch]
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
 
 def optimize(
@@ -146,7 +149,7 @@ def optimize(
     loss_function: nn.Module,
     optimizer: torch.optim.Optimizer,
     image: torch.Tensor,
-    target: torch.Tensor,
+    target: Target,
     names: Sequence[str],
 ) -> float:
     """Take one optimisation step, in the precision the device is fast in, and return the loss.
@@ -156,7 +159,7 @@ def optimize(
         loss_function: called with float32 logits and the target.
         optimizer: of the network's parameters.
         image: `(B, C, H, W, D)` on the network's device.
-        target: `(B, R, H, W, D)`.
+        target: `(B, R, H, W, D)`, or what else the loss function takes.
         names: cases the batch is made of, for errors.
 
     Raises:
@@ -185,7 +188,9 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
         mean.lerp_(current, 1 - decay)
 
 
-def _validate(network: nn.Module, judges: Any, config: AppConfig, device: torch.device) -> dict[str, float]:
+def _validate(
+    network: nn.Module, judges: Any, config: AppConfig, device: torch.device, regions: Sequence[str]
+) -> dict[str, float]:
     network.eval()
     multiple = 2 ** (len(config.network.filters) - 1)
     scores: list[dict[str, float]] = []
@@ -195,5 +200,5 @@ def _validate(network: nn.Module, judges: Any, config: AppConfig, device: torch.
         logits = predict_logits(network, image, window=settings.window, overlap=settings.overlap, multiple=multiple)
         masks = (torch.sigmoid(logits[0]).cpu() >= settings.threshold).numpy()
         truth = case["label"].as_tensor().numpy() > 0
-        scores.append({name: dice(masks[i], truth[i]) for i, name in enumerate(REGIONS)})
-    return {name: mean_dice([{name: score[name]} for score in scores]) for name in REGIONS}
+        scores.append({name: dice(masks[i], truth[i]) for i, name in enumerate(regions)})
+    return {name: mean_dice([{name: score[name]} for score in scores]) for name in regions}

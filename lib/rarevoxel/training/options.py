@@ -8,7 +8,10 @@ from typing import Any
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import RequestError
-from rarevoxel.losses import LOSS_NAMES
+from rarevoxel.losses import LOSS_NAMES, check_loss_name
+from rarevoxel.losses.checks import unknown_name
+from rarevoxel.sampling import SAMPLER_NAMES
+from rarevoxel.transforms.filter_rules import FILTER_NAMES, parse_filter
 
 _HOST_KEYS = frozenset(
     [
@@ -39,18 +42,29 @@ _HOST_KEYS = frozenset(
 """Keys that MONAI Label or its clients add to every request; they have no effect here."""
 
 
+SAMPLERS = ("auto", *SAMPLER_NAMES)
+"""`auto` is what belongs to the chosen loss, see `rarevoxel.losses.LossChoice.sampler`."""
+
+INTENSITIES = ("as_trained", "zscore", "skewness")
+"""Intensity preprocessing: that of the weights the run starts from; z-score alone; or before it, per sequence, the
+power transform that the skewness of the training intensities asks for."""
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """Validated options of one run.
 
     Args:
-        loss: a name in `rarevoxel.losses.LOSS_NAMES`; `auto` measures the labels and chooses.
+        loss: a name or sum that `rarevoxel.losses.build_loss` takes; `auto` measures the labels and chooses.
         max_epochs: 1 to 10000.
         learning_rate: above 0, at most 1.
         batch_size: patches per step, 1 to 64.
         patches_per_case: patches drawn per case and epoch, 1 to 64.
         seed: any whole number from 0.
         pretrained: start from the weights in service instead of from noise.
+        sampler: one of `SAMPLERS`: how patches are drawn.
+        filter: names of `FILTER_NAMES` joined by `+`: which training cases are left out, with reasons.
+        intensity: one of `INTENSITIES`.
     """
 
     loss: str
@@ -60,6 +74,9 @@ class TrainOptions:
     patches_per_case: int
     seed: int
     pretrained: bool = True
+    sampler: str = "auto"
+    filter: str = "none"
+    intensity: str = "as_trained"
 
     @classmethod
     def from_request(cls, request: Mapping[str, Any], config: AppConfig, loss: str) -> TrainOptions:
@@ -78,10 +95,9 @@ class TrainOptions:
         values = {key: _first(value) for key, value in request.items() if key in known}
         training = config.training
         chosen = str(values.get("loss") or loss)
-        if chosen not in LOSS_NAMES:
-            raise RequestError(
-                f"unknown loss {chosen!r}, expected one of {list(LOSS_NAMES)}", "pick a name of the list"
-            )
+        check_loss_name(chosen)
+        filtered = str(values.get("filter") or "none")
+        parse_filter(filtered)
         return cls(
             loss=chosen,
             max_epochs=_whole(values, "max_epochs", training.max_epochs, 1, 10_000),
@@ -90,6 +106,9 @@ class TrainOptions:
             patches_per_case=_whole(values, "patches_per_case", training.patches_per_case, 1, 64),
             seed=_whole(values, "seed", training.seed, 0, 2**31 - 1),
             pretrained=_switch(values, "pretrained", True),
+            sampler=_one_of(values, "sampler", SAMPLERS),
+            filter=filtered,
+            intensity=_one_of(values, "intensity", INTENSITIES),
         )
 
     @staticmethod
@@ -103,6 +122,9 @@ class TrainOptions:
             "batch_size": training.batch_size,
             "patches_per_case": training.patches_per_case,
             "pretrained": True,
+            "sampler": list(SAMPLERS),
+            "filter": list(FILTER_NAMES),
+            "intensity": list(INTENSITIES),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,6 +157,13 @@ def _number(
     if not (low <= number <= high) or (not inclusive and number == low):
         raise RequestError(f"{name}: found {value!r}, expected {expected}", f"the default is {default:g}")
     return number
+
+
+def _one_of(values: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
+    value = str(values.get(name) or known[0])
+    if value not in known:
+        raise unknown_name(name, value, known)
+    return value
 
 
 def _switch(values: Mapping[str, Any], name: str, default: bool) -> bool:

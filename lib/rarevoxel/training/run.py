@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +14,19 @@ import torch
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ConflictError, GeometryError, ModelError, RareVoxelError
 from rarevoxel.labels import CLIENT_SCHEME
-from rarevoxel.losses import LossChoice, build_loss
 from rarevoxel.networks import build_network, load_weights, save_weights
-from rarevoxel.statistics import CaseStatistics, DatasetStatistics, case_statistics
-from rarevoxel.training.gate import Verdict, judge, publish
-from rarevoxel.training.loop import History, fit
+from rarevoxel.statistics import CaseStatistics, case_statistics
+from rarevoxel.training.gate import judge, publish
+from rarevoxel.training.loop import History
 from rarevoxel.training.options import TrainOptions
-from rarevoxel.training.split import Split, split_cases
+from rarevoxel.training.plan import make_plan
+from rarevoxel.training.record import facts, outcome, progress, versions, write_json
+from rarevoxel.training.split import split_cases
+from rarevoxel.training.stages import train_networks
 from rarevoxel.transforms import load_sequences
-from rarevoxel.volumes import Grid, read_label_volume, replace_file
+from rarevoxel.volumes import Grid, read_label_volume
+
+__all__ = ["LabelledCase", "Places", "train_model", "write_json"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,24 +92,26 @@ class Places:
 
 
 def train_model(
-    config: AppConfig, options: TrainOptions, cases: Sequence[LabelledCase], places: Places
+    config: AppConfig, options: TrainOptions, cases: Sequence[LabelledCase], places: Places, *, two_stage: str = ""
 ) -> dict[str, Any]:
     """Train one model and publish it if it is better than the one in service.
 
-    Cases that cannot be read are left out and listed with their reason. Size statistics come from the labels of all
-    usable cases; training and judging happen on different patients (see `split_cases`).
+    Cases that cannot be read are left out and listed with their reason, and so are training cases that the filter of
+    the options drops. Size statistics come from the labels of all cases that are left; training and judging happen on
+    different patients (see `split_cases`).
 
     Args:
         config: application configuration.
         options: the run's options.
         cases: cases with accepted labels.
         places: where to read and write.
+        two_stage: see `rarevoxel.config.ModelConfig`.
 
     Returns:
         The final stats, as also written to `places.stats`.
 
     Raises:
-        ConflictError: with too few usable labelled patients.
+        ConflictError: with too few usable labelled patients, or if the filter leaves none.
         TrainingError: when the loss stops being a number.
     """
     started = time.time()
@@ -121,32 +124,37 @@ def train_model(
             left_out = "; ".join(f"{case}: {reason}" for case, reason in skipped.items())
             raise ConflictError(f"{error.message}; left out: {left_out}", error.hint) from error
         raise
-    statistics = DatasetStatistics.from_cases(measured, minimum_n=config.training.minimum_n)
-    choice = build_loss(options.loss, statistics)
-    logger.info("loss %s: %s", choice.name, choice.reason)
-
     network, start, config = _network(config, options, places)
-    facts = _facts(options, choice, statistics, split, skipped, start)
+    entries = {case.id: case.entry() for case in usable}
+    plan = make_plan(config, options, [entries[case] for case in split.train], {m.case_id: m for m in measured})
+    config = plan.config
+    known = facts(options, plan, split, skipped, start)
 
     def on_epoch(epoch: int, history: History) -> None:
-        write_json(places.stats, {**facts, **_progress(epoch, options, history, started)})
+        write_json(places.stats, {**known, **progress(epoch, options, history, started)})
 
-    entries = {case.id: case.entry() for case in usable}
     holdout = [entries[case] for case in split.holdout]
     on_epoch(0, History())
-    train = [entries[case] for case in split.train]
-    weights, history = fit(network, choice.loss, config, options, train, holdout, on_epoch=on_epoch)
-    network.load_state_dict(weights)
+    trained = train_networks(network, plan, options, holdout, form=two_stage or None, on_epoch=on_epoch)
     candidate = places.run / "candidate.pt"
-    info = {"name": places.published.stem, "loss": choice.name, "cases": len(split.train), "epochs": options.max_epochs}
-    save_weights(candidate, network, config.network, config.preprocessing, info)
+    info = {
+        "name": places.published.stem,
+        "loss": plan.choice.name,
+        "cases": len(plan.train),
+        "epochs": options.max_epochs,
+    }
+    save_weights(candidate, trained.network, config.network, config.preprocessing, info)
     verdict = judge(config, candidate, places.in_service, holdout)
     logger.info("%s", verdict.reason)
     if verdict.publish:
         publish(candidate, places.published)
-    stats = {**facts, **_progress(options.max_epochs, options, history, started), **_outcome(verdict, started)}
+    stats = {
+        **known,
+        **progress(options.max_epochs, options, trained.history, started),
+        **outcome(verdict, trained, started),
+    }
     write_json(places.stats, stats)
-    write_json(places.run / "lineage.json", {**stats, "versions": _versions(), "configuration": asdict(config)})
+    write_json(places.run / "lineage.json", {**stats, "versions": versions(), "configuration": asdict(config)})
     return stats
 
 
@@ -187,55 +195,3 @@ def _network(config: AppConfig, options: TrainOptions, places: Places) -> tuple[
     torch.manual_seed(options.seed)
     network = build_network(config.network).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network, "random weights", config
-
-
-def _facts(
-    options: TrainOptions,
-    choice: LossChoice,
-    statistics: DatasetStatistics,
-    split: Split,
-    skipped: Mapping[str, str],
-    start: str,
-) -> dict[str, Any]:
-    """What is known before the first step; clients see it from the first epoch on."""
-    return {
-        "options": options.to_dict(),
-        "loss": {"name": choice.name, "reason": choice.reason},
-        "statistics": {region: sizes.to_dict() for region, sizes in statistics.by_region.items()},
-        "split": {"train": list(split.train), "holdout": list(split.holdout), "note": split.note},
-        "skipped": dict(skipped),
-        "start": start,
-    }
-
-
-def _progress(epoch: int, options: TrainOptions, history: History, started: float) -> dict[str, Any]:
-    """Progress under the keys MONAI Label's clients read."""
-    elapsed = time.strftime("%H:%M:%S", time.gmtime(time.time() - started))
-    return {
-        "epoch": epoch,
-        "current_epoch": epoch,
-        "total_epochs": options.max_epochs,
-        "start_ts": int(started),
-        "current_time": elapsed,
-        "best_metric": round(max(history.best_dice, 0.0), 4),
-        "train": {"loss": [round(value, 5) for value in history.loss]},
-        "eval": {"dice": {str(at): scores for at, scores in history.dice.items()}, "best_epoch": history.best_epoch},
-    }
-
-
-def _outcome(verdict: Verdict, started: float) -> dict[str, Any]:
-    return {
-        "best_metric": round(max(verdict.candidate, verdict.incumbent or 0.0, 0.0), 4),
-        "total_time": time.strftime("%H:%M:%S", time.gmtime(time.time() - started)),
-        "gate": asdict(verdict),
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("rarevoxel", "torch", "monai", "numpy", "scipy", "nibabel")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a JSON file whole: a reader never sees half of it."""
-    replace_file(path, json.dumps(content, indent=2, default=str).encode())

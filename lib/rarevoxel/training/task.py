@@ -69,7 +69,9 @@ class TumorTrainTask(TrainTask):
         options = self.options(request)
         places = Places.of(self.app, self.name, run=time.strftime("%Y%m%dT%H%M%S"))
         try:
-            return train_model(self.app_config, options, labelled_cases(datastore), places)
+            cases = labelled_cases(datastore)
+            form = self.app_config.models[self.name].two_stage
+            return train_model(self.app_config, options, cases, places, two_stage=form)
         except RareVoxelError as error:
             write_json(places.stats, {"options": options.to_dict(), "error": error.to_dict()})
             raise

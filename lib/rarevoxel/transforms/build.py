@@ -8,7 +8,6 @@ from typing import Any
 from monai.transforms import (
     Compose,
     Orientationd,
-    RandCropByLabelClassesd,
     RandFlipd,
     RandGaussianNoised,
     RandScaleIntensityd,
@@ -18,7 +17,7 @@ from monai.transforms import (
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import RareVoxelError
-from rarevoxel.labels import CLIENT_LABELS
+from rarevoxel.sampling import ClassCentresd, RandPatchesd, Stream
 from rarevoxel.transforms.load import LoadLabeld, LoadSequencesd
 from rarevoxel.transforms.normalize import NormalizeBraind
 from rarevoxel.transforms.regions import LabelToRegionsd
@@ -61,44 +60,56 @@ def build_transforms(config: AppConfig, stage: Stage | str) -> Compose:
         A MONAI `Compose`. Deterministic steps come first, so `CacheDataset` keeps their result.
     """
     stage = Stage(stage)
+    if stage is Stage.TRAIN:
+        return Chain([*build_case(config).transforms, *build_patches(config).transforms])
+    steps = _road(config, labelled=stage is Stage.VALIDATE)
+    return Chain([*steps, LabelToRegionsd("label")] if stage is Stage.VALIDATE else steps)
+
+
+def build_case(config: AppConfig) -> Compose:
+    """Return the deterministic half of the training chain: a whole case, padded to a patch, its classes located."""
+    size = config.training.patch_size
+    return Chain([*_road(config, labelled=True), SpatialPadd(("image", "label"), spatial_size=size), ClassCentresd()])
+
+
+def build_patches(config: AppConfig, stream: Stream = "balanced", **options: Any) -> Compose:
+    """Return the random half of the training chain: patches of a case from `build_case`, augmented, with regions.
+
+    Args:
+        config: patch size and number.
+        stream: `balanced` (a rare label is met as often as background) or `instance` (anywhere alike).
+        options: of the balanced stream, see `rarevoxel.sampling.RandPatchesd`.
+    """
+    keys = ("image", "label")
+    training = config.training
+    return Chain(
+        [
+            RandPatchesd(
+                keys,
+                size=training.patch_size,
+                num_patches=training.patches_per_case,
+                stream=stream,
+                **options,
+            ),
+            *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(3)),
+            RandScaleIntensityd("image", factors=0.15, prob=0.5, channel_wise=True),
+            RandShiftIntensityd("image", offsets=0.15, prob=0.5, channel_wise=True),
+            RandGaussianNoised("image", prob=0.2, std=0.1),
+            LabelToRegionsd("label"),
+        ]
+    )
+
+
+def _road(config: AppConfig, *, labelled: bool) -> list[Any]:
+    """The steps every stage shares."""
     pre = config.preprocessing
     low, high = pre.percentiles
-    labelled = stage is not Stage.INFER
     keys = ("image", "label") if labelled else ("image",)
-    steps: list[Any] = [LoadSequencesd("image")]
-    if labelled:
-        steps.append(LoadLabeld("label"))
-    steps += [
+    return [
+        LoadSequencesd("image"),
+        *([LoadLabeld("label")] if labelled else []),
         Orientationd(keys, axcodes=pre.orientation, labels=None),
         CropBraind(keys, margin_mm=pre.margin_mm),
-        NormalizeBraind("image", (low, high)),
+        NormalizeBraind("image", (low, high), pre.power),
         ToSpacingd(keys, pre.spacing, (LINEAR, NEAREST)[: len(keys)]),
-    ]
-    if stage is Stage.TRAIN:
-        steps += _patches(config)
-    if labelled:
-        steps.append(LabelToRegionsd("label"))
-    return Chain(steps)
-
-
-def _patches(config: AppConfig) -> list[Any]:
-    """Patches centred on every class alike (a rare label is met as often as background), then augmentation."""
-    size = config.training.patch_size
-    keys = ("image", "label")
-    classes = 1 + len(CLIENT_LABELS)
-    return [
-        SpatialPadd(keys, spatial_size=size),
-        RandCropByLabelClassesd(
-            keys,
-            label_key="label",
-            spatial_size=size,
-            ratios=[1] * classes,
-            num_classes=classes,
-            num_samples=config.training.patches_per_case,
-            warn=False,
-        ),
-        *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(3)),
-        RandScaleIntensityd("image", factors=0.15, prob=0.5, channel_wise=True),
-        RandShiftIntensityd("image", offsets=0.15, prob=0.5, channel_wise=True),
-        RandGaussianNoised("image", prob=0.2, std=0.1),
     ]

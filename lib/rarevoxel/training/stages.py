@@ -1,0 +1,112 @@
+"""The networks of a model, trained: one for the regions, and for a two-stage model a binary one before it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from rarevoxel.config import AppConfig
+from rarevoxel.inference.two_stage import tune_threshold
+from rarevoxel.inference.windows import predict_image
+from rarevoxel.losses import build_loss
+from rarevoxel.networks import SecondStage, TwoStage, TwoStageNetwork, binary_from_regions, first_stage_of
+from rarevoxel.training.loop import History, fit
+from rarevoxel.training.options import TrainOptions
+from rarevoxel.training.plan import Plan
+from rarevoxel.transforms import Stage, build_transforms
+
+logger = logging.getLogger(__name__)
+
+BINARY_LOSS = "dice_ce"
+"""Loss of the binary network of a two-stage model."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out of a run.
+
+    Attributes:
+        network: with its best weights; a `TwoStageNetwork` for a two-stage model.
+        history: of the region network.
+        tuning: threshold -> mean region Dice on the cases it was tuned on.
+    """
+
+    network: nn.Module
+    history: History
+    tuning: dict[float, float] = field(default_factory=dict)
+
+    @property
+    def second_stage(self) -> TwoStage | None:
+        """How the binary stage acts; None without one."""
+        return self.network.settings if isinstance(self.network, TwoStageNetwork) else None
+
+
+def train_networks(
+    network: nn.Module,
+    plan: Plan,
+    options: TrainOptions,
+    holdout: Sequence[dict[str, Any]],
+    *,
+    tune: Sequence[dict[str, Any]] | None = None,
+    form: str | None = None,
+    on_epoch: Callable[[int, History], None] = lambda epoch, history: None,
+) -> Trained:
+    """Train a region network and, for a two-stage model, the binary network whose background masks it.
+
+    Args:
+        network: to start from; a `TwoStageNetwork` goes on with both of its networks. Trained in place.
+        plan: cases, loss, sampler, configuration.
+        options: the run's options.
+        holdout: cases to validate on; with none the weights of the last epoch are taken.
+        tune: cases the two-stage threshold is tuned on; the hold-out when None.
+        form: `hard` or `soft` for a two-stage model, see `rarevoxel.inference.two_stage.combine`; None for one stage.
+        on_epoch: see `fit`; called for the region network.
+
+    Raises:
+        TrainingError: when the loss is no longer finite.
+    """
+    regions = first_stage_of(network)
+    shape = plan.config.network
+    second = network.second if isinstance(network, TwoStageNetwork) else None
+    if form is not None and second is None:
+        second = SecondStage(binary_from_regions(regions, shape), shape)
+    options = replace(options, sampler=plan.sampler)
+    weights, history = fit(regions, plan.choice.loss, plan.config, options, plan.train, holdout, on_epoch=on_epoch)
+    regions.load_state_dict(weights)
+    if form is None or second is None:
+        return Trained(regions, history)
+    logger.info("second stage: a binary network for the background")
+    weights, _ = fit(
+        second.network,
+        build_loss(BINARY_LOSS).loss,
+        replace(plan.config, network=second.config),
+        # Other draws than the first stage's, so that the two do not err on the same patches.
+        replace(options, seed=options.seed + 1),
+        plan.train,
+        holdout,
+        regions=("WT",),
+    )
+    second.network.load_state_dict(weights)
+    both = TwoStageNetwork(regions, second)
+    deepest = max(shape, second.config, key=lambda config: len(config.filters))
+    cases = _predicted(both, replace(plan.config, network=deepest), tune or holdout or plan.train)
+    threshold, scores = tune_threshold(cases, form, decision=plan.config.inference.threshold)
+    logger.info("second stage: %s form, threshold %.2f", form, threshold)
+    settled = replace(second, settings=TwoStage(threshold, form))
+    return Trained(TwoStageNetwork(regions, settled), history, scores)
+
+
+@torch.no_grad()
+def _predicted(network: nn.Module, config: AppConfig, cases: Sequence[dict[str, Any]]) -> Any:
+    """Yield region probabilities, foreground probability and true regions of every case, at network spacing."""
+    network.eval()
+    transforms = build_transforms(config, Stage.VALIDATE)
+    for case in cases:
+        data = transforms(dict(case))
+        probabilities = predict_image(network, config, data["image"].as_tensor())
+        yield probabilities[:-1], probabilities[-1:], data["label"].as_tensor()
