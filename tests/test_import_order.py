@@ -18,7 +18,7 @@ LAYERS = (
     ("errors", "labels", "config", "bundled", "lineage"),
     ("cases", "volumes", "studies", "statistics", "phantom"),
     ("transforms", "losses", "sampling", "networks"),
-    ("training", "inference", "learning", "evaluation"),
+    ("training", "inference", "learning", "evaluation", "comparison"),
     ("datastore", "report", "export"),
     ("server",),
     ("cli",),
@@ -99,7 +99,7 @@ def test_parts_name_no_package_they_must_do_without(path: Path) -> None:
         ("rarevoxel.statistics, rarevoxel.statistics.folder, rarevoxel.cases", ("torch", "monai", "monailabel")),
         ("rarevoxel.phantom, rarevoxel.volumes, rarevoxel.studies", ("torch", "monai", "monailabel")),
         ("rarevoxel.cli; rarevoxel.cli.build_parser()", ("torch", "monai", "scipy", "nibabel", "matplotlib")),
-        ("rarevoxel.losses, rarevoxel.transforms, rarevoxel.networks", ("monailabel",)),
+        ("rarevoxel.losses, rarevoxel.transforms, rarevoxel.sampling, rarevoxel.networks", ("monailabel",)),
     ],
 )
 def test_what_really_gets_imported(modules: str, absent: tuple[str, ...]) -> None:

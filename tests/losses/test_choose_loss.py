@@ -20,7 +20,7 @@ from rarevoxel.losses import (
     choose_loss,
 )
 from rarevoxel.losses.by_region import region_statistics
-from rarevoxel.losses.choose import small_or_many
+from rarevoxel.losses.choose import many_lesions
 from rarevoxel.losses.voxel import voxel_loss
 from rarevoxel.sampling import SAMPLER_NAMES
 from rarevoxel.statistics import DatasetStatistics, SizeStatistics, case_statistics
@@ -62,6 +62,7 @@ def dataset():
         labels[: 2 + int(rng.exponential(3)) % 9, :2] = 2
         labels[0, 0] = 1
         labels[1, : 1 + index % 3, 0] = 3
+        labels[7::2, 5, 5] = 2
         cases.append(case_statistics(labels, (1, 1, 1), f"case{index}"))
     return DatasetStatistics.from_cases(cases, bootstrap=20)
 
@@ -203,19 +204,15 @@ def test_every_name_is_there_once():
         ([[10] * 5, [10]] * 12, "3.0 lesions per case in WT (3 or more are many)"),
         ([[10] * 5, []] * 12, ""),
         ([[10] * 3] * 23 + [[10] * 2], ""),
-        ([[4]] * 24, "half of the WT lesions below 0.4 ml (under 0.5 ml is small)"),
-        ([[1, 99]] * 11 + [[1]] * 13, "half of the WT lesions below 0.1 ml (under 0.5 ml is small)"),
-        # Exactly half a millilitre, and a median between 4 and 6 voxels, are not small.
-        ([[5]] * 24, ""),
-        ([[4, 6]] * 24, ""),
-        ([[4]] * 11 + [[5]] * 13, ""),
+        # However small it is, one lesion per case is the image's own Dice.
+        ([[1]] * 24, ""),
         ([[]] * 24, ""),
     ],
 )
-def test_many_or_small_lesions_get_a_dice_of_their_own(cases, why):
+def test_many_lesions_get_a_dice_of_their_own(cases, why):
     statistics = lesions_of(cases)
     choice = build_loss("auto", statistics)
-    assert small_or_many(statistics) == why
+    assert many_lesions(statistics) == why
     assert one_sentence(choice.reason)
     if why:
         assert choice.name == "calf+lesion_dice"
@@ -227,39 +224,40 @@ def test_many_or_small_lesions_get_a_dice_of_their_own(cases, why):
         assert "per lesion" not in choice.reason
 
 
-def test_many_come_before_small_and_the_first_region_speaks():
-    # Many and small: the number is told. Edema belongs to WT alone, the core to all three regions.
-    assert small_or_many(lesions_of([[1] * 4] * 24)).startswith("4.0 lesions per case in WT")
+def test_the_first_region_with_many_lesions_speaks():
+    # Edema belongs to WT alone, the core to all three regions.
+    assert many_lesions(lesions_of([[1] * 4] * 24)).startswith("4.0 lesions per case in WT")
     labels = np.zeros((10, 100, 1), np.uint8)
-    labels[0, :50], labels[0, :3] = 2, 3
-    large_with_small_core = DatasetStatistics.from_cases(
+    labels[0, :50], labels[0, 1:30:4] = 2, 3
+    many_cores = DatasetStatistics.from_cases(
         [case_statistics(labels, 100.0, f"case{index}") for index in range(24)], bootstrap=0
     )
-    assert small_or_many(large_with_small_core) == "half of the TC lesions below 0.3 ml (under 0.5 ml is small)"
-    assert small_or_many(large_with_small_core, ("ET", "TC")).startswith("half of the ET lesions")
-    assert small_or_many(large_with_small_core, ("WT",)) == ""
-    assert build_loss("auto", large_with_small_core, regions=("WT",)).name == "calf"
+    assert many_lesions(many_cores) == "8.0 lesions per case in TC (3 or more are many)"
+    assert many_lesions(many_cores, ("ET", "TC")).startswith("8.0 lesions per case in ET")
+    assert many_lesions(many_cores, ("WT",)) == ""
+    assert build_loss("auto", many_cores, regions=("WT",)).name == "calf"
     # Components are measured in regions only.
-    assert small_or_many(large_with_small_core, ("edema", "enhancing tumor")) == ""
+    assert many_lesions(many_cores, ("edema", "enhancing tumor")) == ""
 
 
 @pytest.mark.parametrize(
     ("lesion", "voxels", "value", "sampler", "share"),
     [
-        (10, 1000, 2, "pos_neg", "1.00%"),
-        (99, 1000, 2, "pos_neg", "9.90%"),
+        (10, 1000, 2, "balanced_mixup", "1.00%"),
+        (99, 1000, 2, "balanced_mixup", "9.90%"),
         (10, 100, 2, "instance", "10.00%"),
         (100, 1000, 2, "instance", "10.00%"),
         (20, 200, 1, "instance", "10.00%"),
         # A resection cavity is no tumour.
-        (100, 1000, 4, "pos_neg", "0.00%"),
+        (100, 1000, 4, "balanced_mixup", "0.00%"),
     ],
 )
 def test_the_sampler_follows_the_fraction_of_tumour(lesion, voxels, value, sampler, share):
     choice = build_loss("auto", lesions_of([[lesion]] * 24, value, voxels))
     assert choice.sampler == sampler
     assert choice.sampler in SAMPLER_NAMES
-    how = {"pos_neg": "half of the patches are centred on it", "instance": "patches are drawn anywhere"}[sampler]
+    mixed = "random patches are mixed with patches of every class alike"
+    how = {"balanced_mixup": mixed, "instance": "patches are drawn anywhere"}[sampler]
     assert choice.reason.endswith(f"; tumour in {share} of the voxels, so {how} (sampler {sampler}).")
     assert one_sentence(choice.reason)
 
@@ -286,7 +284,8 @@ def test_few_cases_with_many_lesions():
     assert choice.reason == (
         "too few cases: n=7 (minimum 20) for WT, TC, ET, so BCE-Dice for every region; "
         "4.0 lesions per case in WT (3 or more are many), so a Dice per lesion of weight 1 beside it, in which all "
-        "weigh alike; tumour in 4.00% of the voxels, so half of the patches are centred on it (sampler pos_neg)."
+        "weigh alike; tumour in 4.00% of the voxels, so random patches are mixed with patches of every class "
+        "alike (sampler balanced_mixup)."
     )
     z, t = torch.randn(1, 3, 6, 6), (torch.rand(1, 3, 6, 6) < 0.2).float()
     expected = CALFLoss("bce_dice")(z, t) + LesionDiceLoss()(z, t)

@@ -81,7 +81,7 @@ def test_a_filter_that_leaves_nothing_says_so(config: AppConfig) -> None:
 @pytest.mark.parametrize(
     ("asked", "voxels", "expected"),
     [
-        ("auto", 99, "pos_neg"),
+        ("auto", 99, "balanced_mixup"),
         ("auto", 101, "instance"),
         ("square_root", 99, "square_root"),
         ("balanced_mixup", 101, "balanced_mixup"),

@@ -53,8 +53,8 @@ def test_from_labels_to_published_weights(config: AppConfig, tmp_path: Path, pha
     stats = train_model(config, options(config), labelled, places)
     assert json.loads(places.stats.read_text()) == json.loads(json.dumps(stats))
     assert stats["split"] == {"train": ["case-1", "case-2", "case-4"], "holdout": ["case-5"], "note": ""}
-    assert stats["loss"]["name"] == "calf_bce_dice+lesion_dice"
-    assert stats["sampler"] == "pos_neg"
+    assert stats["loss"]["name"] == "calf_bce_dice"
+    assert stats["sampler"] == "balanced_mixup"
     assert stats["intensity"] == []
     assert stats["filter"] == {"kept": ["case-1", "case-2", "case-4"], "dropped": [], "notes": []}
     assert stats["loss"]["reason"].startswith("too few cases: n=4 (minimum 20)")
@@ -70,7 +70,7 @@ def test_from_labels_to_published_weights(config: AppConfig, tmp_path: Path, pha
     assert places.published.read_bytes() == (places.run / "candidate.pt").read_bytes()
     *_, preprocessing, info = load_weights(places.published)
     assert preprocessing == config.preprocessing
-    assert info == {"name": "calf", "loss": "calf_bce_dice+lesion_dice", "cases": 3, "epochs": 2}
+    assert info == {"name": "calf", "loss": "calf_bce_dice", "cases": 3, "epochs": 2}
     lineage = json.loads((places.run / "lineage.json").read_text())
     assert lineage["gate"] == json.loads(json.dumps(stats["gate"]))
     assert {"torch", "monai", "rarevoxel"} <= set(lineage["versions"])

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from rarevoxel.labels import REGIONS
@@ -22,9 +21,6 @@ STABLE_SHARE = 0.8
 
 MANY_LESIONS = 3.0
 """Mean number of components of a region per case from which lesions are many."""
-
-SMALL_ML = 0.5
-"""Median component volume below which lesions are small."""
 
 LESION_WEIGHT = 1.0
 """Weight of the per-lesion Dice beside the whole-image terms."""
@@ -64,16 +60,15 @@ def choose_loss(statistics: Statistics | None, regions: Sequence[str] | None = N
     =====================================================  =======================================================
     no statistics, or too few cases in any region          BCE-Dice for every region
     otherwise                                              stable CALF, each region's branch, Dice of weight 1
-    3 or more lesions per case in a region, or half of     and a Dice per lesion (`LesionDiceLoss`) beside it
-    its lesions below 0.5 ml
-    tumour in fewer than 1 of 10 voxels                    sampler `pos_neg`
+    3 or more lesions per case in a region                 and a Dice per lesion (`LesionDiceLoss`) beside it
+    tumour in fewer than 1 of 10 voxels                    sampler `balanced_mixup`
     otherwise                                              sampler `instance`
     =====================================================  =======================================================
 
     The first two rows follow the sizes of the regions, the third their components, the last two the frequencies of the
     classes; the last three need a `DatasetStatistics`. The Dice term stands beside every branch, not only those of
-    S < 0, because on rare voxels a voxel term by itself tends to all-background. Class weights and Balanced-MixUp are
-    never chosen, only taken by name.
+    S < 0, because on rare voxels a voxel term by itself tends to all-background. Class weights are never chosen, only
+    taken by name.
 
     Args:
         statistics: see `CALFLoss.from_statistics`; None if nothing has been measured.
@@ -91,7 +86,7 @@ def choose_loss(statistics: Statistics | None, regions: Sequence[str] | None = N
         return choice
     reasons = [choice.reason.rstrip(".")]
     loss, name = choice.loss, choice.name
-    found = small_or_many(statistics, regions)
+    found = many_lesions(statistics, regions)
     if found:
         terms = LesionDiceLoss(**{key: value for key, value in options.items() if key in _SHARED_OPTIONS})
         loss, name = SumLoss(((1.0, loss), (LESION_WEIGHT, terms))), f"{name}+lesion_dice"
@@ -100,13 +95,13 @@ def choose_loss(statistics: Statistics | None, regions: Sequence[str] | None = N
     tumour = sum(statistics.class_voxels[label] for label in REGIONS["WT"])
     fraction = tumour / sum(statistics.class_voxels.values())
     rare = fraction < COMMON_FRACTION
-    sampler = "pos_neg" if rare else "instance"
-    drawn = "half of the patches are centred on it" if rare else "patches are drawn anywhere"
+    sampler = "balanced_mixup" if rare else "instance"
+    drawn = "random patches are mixed with patches of every class alike" if rare else "patches are drawn anywhere"
     reasons.append(f"tumour in {fraction:.2%} of the voxels, so {drawn} (sampler {sampler})")
     return LossChoice(loss, name, "; ".join(reasons) + ".", sampler)
 
 
-def small_or_many(statistics: DatasetStatistics, regions: Sequence[str] | None = None) -> str:
+def many_lesions(statistics: DatasetStatistics, regions: Sequence[str] | None = None) -> str:
     """Return why lesions need a term of their own, with the numbers of the first region that says so, else nothing.
 
     Args:
@@ -114,17 +109,9 @@ def small_or_many(statistics: DatasetStatistics, regions: Sequence[str] | None =
         regions: which of its regions to look at; None for all. Names that are no region are passed over.
     """
     for region in regions or statistics.by_region:
-        if region not in statistics.by_region:
-            continue
-        volumes = [volume for case in statistics.cases for volume in case.regions[region].components]
-        if not volumes:
-            continue
-        mean = statistics.component_counts[region]["mean"]
+        mean = statistics.component_counts.get(region, {}).get("mean", 0.0)
         if mean >= MANY_LESIONS:
-            return f"{mean:.1f} lesions per case in {region} (3 or more are many)"
-        median = float(np.median(volumes)) / 1000
-        if median < SMALL_ML:
-            return f"half of the {region} lesions below {median:.2g} ml (under {SMALL_ML:g} ml is small)"
+            return f"{mean:.1f} lesions per case in {region} ({MANY_LESIONS:g} or more are many)"
     return ""
 
 

@@ -1,0 +1,1 @@
+"""The referee: methods against imbalance, compared fairly on the same cases, seeds and budget."""
