@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from comparison.in_process import InProcess
 from rarevoxel.cases.table import Study, save_table
 from rarevoxel.cli import main
 from rarevoxel.comparison import grid, summary
@@ -22,30 +21,6 @@ TINY = [
     "--train", "3", "--test", "2", "--epochs", "1", "--patches-per-case", "1", "--batch-size", "2", "--patch", "16",
     "--network", "4", "4", "4", "--spacing", "8", "--pretraining", "0", "--seeds", "0",
 ]  # fmt: skip
-
-
-class InProcess:
-    """A pool that runs everything at once where it is."""
-
-    def __init__(self, workers: int, **options: Any) -> None:
-        self.workers = workers
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(call(*args))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-    def shutdown(self, **options: Any) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
-from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from comparison.in_process import InProcess
 from rarevoxel.comparison import grid
 from rarevoxel.comparison.data import Entry, Fold, PhantomSet, phantom_fold
 from rarevoxel.comparison.grid import Cell, run_cells
@@ -26,30 +26,6 @@ def a_fold(name: str = "tiny") -> Fold:
 
 def cells(*names: str, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
     return [Cell(Method.parse(name), a_fold(), seed) for seed in seeds for name in names]
-
-
-class InProcess:
-    """A pool that runs everything at once where it is."""
-
-    def __init__(self, workers: int, **options: Any) -> None:
-        self.workers = workers
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(call(*args))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-    def shutdown(self, **options: Any) -> None:
-        pass
 
 
 class Runs:

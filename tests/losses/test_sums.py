@@ -243,7 +243,6 @@ def test_voxel_counts_of_regions(dataset):
     wt, tc, et = ((90 * n, 10 * n), (97 * n, 3 * n), (99 * n, n))
     assert voxel_counts(dataset) == (wt, tc, et)
     assert voxel_counts(dataset, regions=("ET", "WT")) == (et, wt)
-    assert voxel_counts(dataset, regions=("ET", "WT"), background=False) == (wt,)
     # A label may be a channel of its own.
     assert voxel_counts(dataset, regions=("WT", "edema")) == (wt, (93 * n, 7 * n))
     for (outside, inside), ratio in zip((wt, tc, et), dataset.imbalance_ratio.values(), strict=True):
@@ -260,7 +259,7 @@ def test_voxel_counts_of_classes(dataset):
     # What is no class of its own is background.
     assert voxel_counts(dataset, "softmax", LABELS[::-1]) == (90 * n, n, 7 * n, 2 * n)
     assert voxel_counts(dataset, "softmax", ("WT",)) == (90 * n, 10 * n)
-    assert voxel_counts(dataset, "softmax", ("edema", "TC"), background=False) == (90 * n, 7 * n, 3 * n)
+    assert voxel_counts(dataset, "softmax", ("edema", "TC")) == (90 * n, 7 * n, 3 * n)
     assert sum(voxel_counts(dataset, "softmax", LABELS)) == 24 * 100
     without = DatasetStatistics.from_cases(dataset.cases[:3], bootstrap=0)
     assert voxel_counts(without, "softmax") == (270.0, 6.0, 21.0, 3.0)

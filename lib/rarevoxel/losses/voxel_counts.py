@@ -14,8 +14,6 @@ def voxel_counts(
     statistics: DatasetStatistics,
     activation: str = "sigmoid",
     regions: Sequence[str] | None = None,
-    *,
-    background: bool = True,
 ) -> tuple[float, ...] | tuple[tuple[float, float], ...]:
     """Return the voxels of every class or channel of a data set.
 
@@ -24,7 +22,6 @@ def voxel_counts(
         activation: `sigmoid` for regions, `softmax` for exclusive classes.
         regions: names of regions or labels in the order of the channels, with softmax without the background. None:
             all regions, or (softmax) all labels that occur.
-        background: with sigmoid, whether the first of these names enters the loss; without it its pair is left out.
 
     Returns:
         With softmax the background's voxels and those of every class; with sigmoid a (background, foreground) pair
@@ -41,7 +38,7 @@ def voxel_counts(
     parts = [_labels(name, statistics) for name in regions]
     inside = [float(sum(statistics.class_voxels[label] for label in labels)) for labels in parts]
     if not softmax:
-        return tuple((total - count, count) for count in (inside if background else inside[1:]))
+        return tuple((total - count, count) for count in inside)
     every = [label for labels in parts for label in labels]
     if len(set(every)) < len(every):
         msg = f"classes {', '.join(regions)} overlap, expected exclusive ones with softmax"

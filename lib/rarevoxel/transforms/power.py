@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import InvertibleTransform, MapTransform, Transform
-from monai.utils.enums import TraceKeys
+from monai.transforms import Transform
 
 from rarevoxel.config import PowerConfig
 from rarevoxel.transforms.clip import Bounds, check_percentiles, clip_values, into_brain, map_channels, unit_range
-from rarevoxel.transforms.zscore import as_bounds, check_count, tracked
+from rarevoxel.transforms.measured import MeasuredTransformd
+from rarevoxel.transforms.zscore import check_count
 
 
 class PowerTransform(Transform):
@@ -87,7 +86,7 @@ class PowerTransform(Transform):
         return map_channels(image, restore)
 
 
-class PowerTransformd(MapTransform, InvertibleTransform):
+class PowerTransformd(MeasuredTransformd):
     """Dictionary form of `PowerTransform`; each entry remembers its percentile values for `inverse`.
 
     Its inverse is for images. A chain whose inverse takes a prediction back to the display grid has no use for it:
@@ -100,26 +99,7 @@ class PowerTransformd(MapTransform, InvertibleTransform):
     """
 
     def __init__(self, keys: KeysCollection, params: Sequence[PowerConfig], percentiles: Bounds = (0.5, 99.5)) -> None:
-        super().__init__(keys)
-        self.power = PowerTransform(params, percentiles)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Transform every entry of `keys`."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            image, bounds = self.power.measured(tracked(result[key]))
-            result[key] = self.push_transform(image, extra_info={"bounds": bounds})
-        return result
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give every entry of `keys` its clipped intensities back, in its own unit."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            # `pop_transform` works on the list in place, and the caller's image keeps its own.
-            image = result[key].clone()
-            info = self.pop_transform(image)[TraceKeys.EXTRA_INFO]
-            result[key] = self.power.inverse(image, as_bounds(info["bounds"]))
-        return result
+        super().__init__(keys, PowerTransform(params, percentiles))
 
 
 def apply_power(values: torch.Tensor, power: PowerConfig) -> torch.Tensor:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data.meta_obj import get_track_meta
-from monai.transforms import InvertibleTransform, MapTransform, Transform
-from monai.utils import convert_to_tensor
-from monai.utils.enums import TraceKeys
+from monai.transforms import Transform
 
 from rarevoxel.errors import InputError
 from rarevoxel.transforms.clip import Bounds, into_brain, map_channels
+from rarevoxel.transforms.measured import MeasuredTransformd
 
 
 class ZScoreBrain(Transform):
@@ -71,7 +69,7 @@ class ZScoreBrain(Transform):
         return map_channels(image, restore)
 
 
-class ZScoreBraind(MapTransform, InvertibleTransform):
+class ZScoreBraind(MeasuredTransformd):
     """Dictionary form of `ZScoreBrain`; each entry remembers its means and deviations for `inverse`.
 
     Its inverse is for images. A chain whose inverse takes a prediction back to the display grid has no use for it:
@@ -82,26 +80,7 @@ class ZScoreBraind(MapTransform, InvertibleTransform):
     """
 
     def __init__(self, keys: KeysCollection) -> None:
-        super().__init__(keys)
-        self.zscore = ZScoreBrain()
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Scale every entry of `keys`."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            scaled, parameters = self.zscore.measured(tracked(result[key]))
-            result[key] = self.push_transform(scaled, extra_info={"mean_std": parameters})
-        return result
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give every entry of `keys` its own mean and deviation back."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            # `pop_transform` works on the list in place, and the caller's image keeps its own.
-            image = result[key].clone()
-            info = self.pop_transform(image)[TraceKeys.EXTRA_INFO]
-            result[key] = self.zscore.inverse(image, as_bounds(info["mean_std"]))
-        return result
+        super().__init__(keys, ZScoreBrain())
 
 
 def zscore_values(values: torch.Tensor) -> tuple[torch.Tensor, Bounds]:
@@ -124,14 +103,3 @@ def check_count(owner: object, image: torch.Tensor, parameters: Sequence[Any]) -
     if len(parameters) != image.shape[0]:
         msg = f"{type(owner).__name__}: image of shape {tuple(image.shape)} needs one set of parameters per channel"
         raise InputError(f"{msg}, found {len(parameters)}", "pass C H W D, with the parameters made for these channels")
-
-
-def tracked(image: torch.Tensor) -> torch.Tensor:
-    """Return `image` as a `MetaTensor`, which can remember what was applied (unless MONAI tracks nothing)."""
-    tensor: torch.Tensor = convert_to_tensor(image, track_meta=get_track_meta())
-    return tensor
-
-
-def as_bounds(pairs: Sequence[Sequence[Any]]) -> list[Bounds]:
-    """Return pairs of floats from what collating and decollating may have made of them."""
-    return [(float(a), float(b)) for a, b in pairs]
