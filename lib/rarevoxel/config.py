@@ -110,7 +110,8 @@ class TrainingConfig:
         patch_size: voxels of a training patch at network spacing.
         learning_rate: peak learning rate (AdamW, one-cycle).
         weight_decay: AdamW weight decay.
-        holdout: share of patients kept for validation, by patient hash.
+        holdout: share of patients that only judge, by patient hash.
+        selection: share of patients that only pick the best epoch and thresholds, by the same hash.
         val_interval: epochs between validations.
         seed: seed of weights, draws and augmentation.
         minimum_n: fewest cases for which size statistics choose a loss.
@@ -123,6 +124,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     holdout: float = 0.25
+    selection: float = 0.15
     val_interval: int = 5
     seed: int = 0
     minimum_n: int = 20
@@ -131,6 +133,10 @@ class TrainingConfig:
         for name in ("max_epochs", "patches_per_case", "batch_size", "val_interval", "minimum_n"):
             _require(getattr(self, name) >= 1, f"{name} ({getattr(self, name)}) must be >= 1")
         _require(0 < self.holdout < 1, f"holdout ({self.holdout}) must lie between 0 and 1")
+        _require(
+            0 <= self.selection < 1 - self.holdout,
+            f"selection ({self.selection}) must lie between 0 and what holdout ({self.holdout}) leaves",
+        )
         _require(self.learning_rate > 0, f"learning_rate ({self.learning_rate}) must be > 0")
         _require(
             len(self.patch_size) == 3 and min(self.patch_size) >= 16, f"patch_size ({self.patch_size}) must be >= 16"
@@ -160,6 +166,39 @@ class InferenceConfig:
         _require(axes, f"mirror ({self.mirror}) must name axes 0, 1, 2, each at most once")
         _require(0 < self.threshold < 1, f"threshold ({self.threshold}) must lie between 0 and 1")
         _require(len(self.window) == 3 and min(self.window) >= 16, f"window ({self.window}) must be 3 values >= 16")
+
+
+TOO_FEW = ("keep", "publish_if_better")
+"""What the gate does below its fewest cases: keep the weights in service, or go by the means alone."""
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """When a candidate replaces the weights in service.
+
+    Args:
+        minimum_n: fewest hold-out patients that can judge, at least 2.
+        margin: largest loss of mean region Dice that is not counted as worse, in Dice.
+        region_margin: largest mean loss of any one region, in Dice.
+        confidence: of the one-sided lower bound of the paired difference.
+        too_few: one of `TOO_FEW`.
+        keep: versions of a model that are kept for a rollback.
+    """
+
+    minimum_n: int = 3
+    margin: float = 0.02
+    region_margin: float = 0.05
+    confidence: float = 0.95
+    too_few: str = "keep"
+    keep: int = 5
+
+    def __post_init__(self) -> None:
+        _require(self.minimum_n >= 2, f"minimum_n ({self.minimum_n}) must be >= 2")
+        for name in ("margin", "region_margin"):
+            _require(0 <= getattr(self, name) < 1, f"{name} ({getattr(self, name)}) must lie between 0 and 1")
+        _require(0.5 < self.confidence < 1, f"confidence ({self.confidence}) must lie between 0.5 and 1")
+        _require(self.too_few in TOO_FEW, f"too_few ({self.too_few!r}) must be one of {TOO_FEW}")
+        _require(self.keep >= 1, f"keep ({self.keep}) must be >= 1")
 
 
 @dataclass(frozen=True)
@@ -194,6 +233,7 @@ class AppConfig:
         preprocessing: see `Preprocessing`.
         network: see `NetworkConfig`.
         training: see `TrainingConfig`.
+        gate: see `GateConfig`.
         inference: see `InferenceConfig`.
     """
 
@@ -205,6 +245,7 @@ class AppConfig:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
     def __post_init__(self) -> None:

@@ -65,7 +65,7 @@ class Refusal:
     id: str
     error: RareVoxelError
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, object]:
         """Return id, code, message and hint."""
         return {"id": self.id, **self.error.to_dict()}
 

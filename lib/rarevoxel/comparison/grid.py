@@ -112,7 +112,7 @@ def _run(cell: Cell, path: Path, budget: Budget, start: Path | None) -> None:
     replace_file(path, json.dumps(record).encode())
 
 
-def _error(error: Exception) -> dict[str, str]:
+def _error(error: Exception) -> dict[str, object]:
     if isinstance(error, RareVoxelError):
         return error.to_dict()
     logger.error("a run failed unexpectedly", exc_info=error)

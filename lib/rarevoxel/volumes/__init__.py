@@ -1,6 +1,6 @@
 """Volumes on disk: NIfTI, NRRD and MetaImage in, checked; NIfTI and NRRD out, atomically."""
 
-from rarevoxel.volumes.files import SUFFIXES, replace_file, volume_stem, volume_suffix
+from rarevoxel.volumes.files import SUFFIXES, file_sha256, replace_file, volume_stem, volume_suffix
 from rarevoxel.volumes.grid import Grid, check_affine
 from rarevoxel.volumes.read import (
     Volume,
@@ -19,6 +19,7 @@ __all__ = [
     "Volume",
     "check_affine",
     "check_image",
+    "file_sha256",
     "read_channels",
     "read_header",
     "read_label_volume",

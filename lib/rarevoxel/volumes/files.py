@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from pathlib import Path
@@ -86,14 +87,16 @@ def check_promise(path: Path, promised: int, *, offset: int = 0, compressed: boo
 def replace_file(path: str | Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the whole old file or the whole new one, even after a crash.
 
-    The bytes go to a hidden temporary file in the same folder, reach the disk, and then take the name. The folder is
-    made when absent.
+    The bytes go to a hidden temporary file in the same folder, reach the disk, and then take the name; the folder
+    itself is flushed, so that the name is there after a power cut too. The folder is made when absent.
 
     Raises:
         OSError: if the disk is full or the folder cannot be written; the old file is untouched, no temporary is left.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sync_folder(path.parent.parent)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as stream:
@@ -101,5 +104,32 @@ def replace_file(path: str | Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder reach the disk; does nothing where the system has no such call (Windows)."""
+    flag = getattr(os, "O_DIRECTORY", None)
+    if flag is None:
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | flag)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # Some network file systems refuse it for folders.
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
