@@ -123,6 +123,13 @@ def test_a_two_stage_model_serves_the_starter_until_it_is_trained(shipped: RareV
     assert "two_stage" not in result["params"]["model"]
 
 
+def test_conf_says_what_the_gate_does_with_too_few_cases(build_app: Build) -> None:
+    assert build_app().app_config.gate.too_few == "keep"
+    assert build_app(too_few="publish_if_better").app_config.gate.too_few == "publish_if_better"
+    with pytest.raises(ConfigError, match=r"too_few \('never'\) must be one of"):
+        build_app(too_few="never")
+
+
 def test_conf_picks_models(build_app: Build) -> None:
     info = build_app(models="calf").info()
     assert list(info["models"]) == list(info["trainers"]) == list(info["scoring"]) == ["calf"]
@@ -220,7 +227,8 @@ def test_a_proposal_cannot_be_saved_elsewhere(app: RareVoxelApp, studies: Path, 
     before = sorted(studies.parent.rglob("*"))
     request = {"model": "calf", "image": CASE, "save_label": True, "label_tag": tag}
     refused(app.infer, request, status=422, match="label tag .* is not allowed")
-    assert [path for path in sorted(studies.parent.rglob("*")) if path not in before] == []
+    new = [path for path in sorted(studies.parent.rglob("*")) if path not in before]
+    assert [path for path in new if "proposals" not in path.relative_to(studies).parts] == []
 
 
 @pytest.mark.usefixtures("no_new_files_in_tmp")

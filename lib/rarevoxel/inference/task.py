@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError, RequestError
-from rarevoxel.inference.engine import Engine
+from rarevoxel.inference.engine import Engine, Prediction
 from rarevoxel.volumes import write_labels
 
 logger = logging.getLogger(__name__)
+
+Keep = Callable[[str, Prediction], None]
 
 RESULT_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 
@@ -32,14 +34,18 @@ class SegmentationTask(InferTask):
         engine: predicts the masks.
         config: application configuration.
         description: one line for clients.
+        keep: called with the case id and the mask when a request names the case.
     """
 
-    def __init__(self, name: str, engine: Engine, config: AppConfig, description: str) -> None:
+    def __init__(
+        self, name: str, engine: Engine, config: AppConfig, description: str, keep: Keep | None = None
+    ) -> None:
         super().__init__(
             type=InferType.SEGMENTATION, labels=dict(config.label_values), dimension=3, description=description
         )
         self.name = name
         self.engine = engine
+        self.keep = keep
 
     def is_valid(self) -> bool:
         """Say whether there are trained weights; random ones are never served."""
@@ -64,7 +70,7 @@ class SegmentationTask(InferTask):
             Path(_write(np.zeros((4, 4, 4), np.uint8), np.eye(4), suffix)).unlink()
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Segment `request["image"]`.
+        """Segment `request["image"]`, which is of the case `request["case"]` where that is known.
 
         Returns:
             A temporary file with the uint8 label map on the display grid, and the JSON of the reply: label names,
@@ -80,6 +86,8 @@ class SegmentationTask(InferTask):
         if not self.engine.available():
             raise ModelError(f"model {self.name!r} has no trained weights", "train it, or restore the starter weights")
         prediction = self.engine.predict(Path(str(request["image"])))
+        if self.keep is not None and request.get("case"):
+            self.keep(str(request["case"]), prediction)
         started = time.perf_counter()
         name = _write(prediction.labels, prediction.affine, suffix)
         write = round(time.perf_counter() - started, 4)

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from rarevoxel import __version__
 from rarevoxel.config import AppConfig, load_config
 from rarevoxel.datastore import StudiesDatastore
+from rarevoxel.datastore.proposals import Proposals
 from rarevoxel.errors import ConfigError, NotFoundError, RareVoxelError, RequestError
-from rarevoxel.inference.engine import Engine
+from rarevoxel.inference.engine import Engine, Prediction
 from rarevoxel.inference.task import SegmentationTask
 from rarevoxel.labels import LabelScheme
 from rarevoxel.learning import FirstCase, RandomCase, RegionDiceScoring
@@ -46,7 +48,7 @@ class RareVoxelApp(MONAILabelApp):
     Args:
         app_dir: app folder; `model/` in it receives trained weights, `starter/` holds the first ones.
         studies: studies folder, see `rarevoxel.studies`.
-        conf: `--conf` pairs; `models` picks models by name, comma-separated.
+        conf: `--conf` pairs; `models` picks models by name, comma-separated, `too_few` is that of `GateConfig`.
 
     Raises:
         ConfigError: for an `app.toml` that cannot be used, an unknown model or an unknown `--conf` key.
@@ -54,7 +56,7 @@ class RareVoxelApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         self.app_folder = Path(app_dir)
-        self.app_config = load_config(self.app_folder / "app.toml")
+        self.app_config = _with_conf(load_config(self.app_folder / "app.toml"), conf)
         self.chosen = _chosen_models(self.app_config, conf)
         self.engines = {
             name: Engine(self.app_config, Places.of(self.app_folder, name).in_service) for name in self.chosen
@@ -86,8 +88,13 @@ class RareVoxelApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, SegmentationTask]:
         """Return one segmentation task per model."""
+        proposals = Proposals(self.studies)
+
+        def keep(case: str, prediction: Prediction) -> None:
+            proposals.save(case, prediction.labels, prediction.affine, prediction.model)
+
         return {
-            name: SegmentationTask(name, engine, self.app_config, self.app_config.models[name].description)
+            name: SegmentationTask(name, engine, self.app_config, self.app_config.models[name].description, keep)
             for name, engine in self.engines.items()
         }
 
@@ -140,10 +147,10 @@ class RareVoxelApp(MONAILabelApp):
         case = str(request["image"])
         path = store.get_image_uri(case)
         if not path:
-            return super().infer(dict(request), store)
+            return super().infer({**request, "case": ""}, store)
         # The host takes an id for a path when a file of that name lies in the working directory, so it gets the path
         # itself; but then it saves nothing, which is made up for here.
-        result = super().infer({**request, "image": path}, store)
+        result = super().infer({**request, "image": path, "case": case}, store)
         if request.get("save_label"):
             tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
             tag = str(getattr(tag, "value", tag))
@@ -226,10 +233,17 @@ class RareVoxelApp(MONAILabelApp):
             )
 
 
-def _chosen_models(config: AppConfig, conf: Mapping[str, str]) -> list[str]:
-    unknown = sorted(set(conf) - {"models", "server_mode"})
+def _with_conf(config: AppConfig, conf: Mapping[str, str]) -> AppConfig:
+    unknown = sorted(set(conf) - {"models", "too_few", "server_mode"})
     if unknown:
-        raise ConfigError(f"--conf {unknown}: unknown key, expected 'models'", "for example --conf models calf")
+        msg = f"--conf {unknown}: unknown key, expected 'models' or 'too_few'"
+        raise ConfigError(msg, "for example --conf models calf")
+    if "too_few" not in conf:
+        return config
+    return replace(config, gate=replace(config.gate, too_few=conf["too_few"]))
+
+
+def _chosen_models(config: AppConfig, conf: Mapping[str, str]) -> list[str]:
     wanted = conf.get("models", "all")
     if wanted.strip().lower() == "all":
         return list(config.models)
