@@ -1,6 +1,7 @@
 # Everything a checkout needs: `make serve` and `make test` set themselves up.
 VENV ?= .venv
 PORT ?= 8000
+SEED ?= 0
 # The pinned set needs Python 3.11 or 3.12; python3 itself where it is one of them.
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
@@ -10,7 +11,7 @@ EXTRAS = label,dev
 PHANTOMS = --cases 12 --seed 11 --size 72 88 72 --spacing 2 --severity moderate --labelled 6 --prefix sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test lint bench starter sample-data clean
+.PHONY: help setup serve demo test faults fuzz load lint bench starter sample-data clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,6 +46,15 @@ demo: setup ## run the whole loop once without Slicer and write demo/report.html
 
 test: setup ## run the tests
 	@"$(BIN)/python" -m pytest tests -n auto --maxprocesses 4 --dist loadfile
+
+faults: setup ## run every fault case, the long ones too, and print which hold (some minutes)
+	@PYTHONPATH=tests "$(BIN)/python" -m pytest tests -p faults.table --fault-table -m fault -n auto --maxprocesses 4 --dist loadfile
+
+fuzz: setup ## send 2000 requests that nobody should send to a real server (SEED=0)
+	@"$(BIN)/python" -m pytest tests/faults/test_fuzz_server.py -s --fuzz-requests 2000 --fuzz-seed "$(SEED)"
+
+load: setup ## load a real server for minutes, kill it once, and check that nothing is lost
+	@"$(BIN)/python" benchmarks/load.py
 
 lint: setup ## check style and types
 	@"$(BIN)/ruff" check .

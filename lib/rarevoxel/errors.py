@@ -15,10 +15,12 @@ class RareVoxelError(Exception):
     Attributes:
         code: short machine-readable name, stable across releases.
         status: the HTTP status a server answers with when this error ends a request.
+        findings: what checks found, as plain data (`rarevoxel.learning.quality.Finding.to_dict`); mostly none.
     """
 
     code = "error"
     status = 500
+    findings: tuple[dict[str, object], ...] = ()
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -29,8 +31,9 @@ class RareVoxelError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
     def to_dict(self) -> dict[str, object]:
-        """Return the JSON body a client sees: code, message and hint."""
-        return {"code": self.code, "message": self.message, "hint": self.hint}
+        """Return the JSON body a client sees: code, message, hint, and findings where there are any."""
+        found = {"findings": list(self.findings)} if self.findings else {}
+        return {"code": self.code, "message": self.message, "hint": self.hint, **found}
 
     def __reduce__(self) -> tuple[type[RareVoxelError], tuple[object, ...]]:
         return type(self), (self.message, self.hint)

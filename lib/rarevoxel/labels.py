@@ -8,7 +8,7 @@ the values that are really there. Towards clients, and inside the studies folder
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,14 +99,14 @@ class LabelScheme:
         Raises:
             LabelError: naming `source`, the foreign values and their voxel counts, and the values expected.
         """
-        found, counts = np.unique(np.asarray(values), return_counts=True)
+        found = value_counts(values)
         allowed = {0, *self.values.values()}
-        foreign = {float(v): int(n) for v, n in zip(found, counts, strict=True) if float(v) not in allowed}
+        foreign = {v: n for v, n in found.items() if v not in allowed}
         if foreign:
             listed = ", ".join(f"{v:g} ({n} voxels)" for v, n in list(foreign.items())[:6])
             expected = ", ".join(f"{v} {k}" for k, v in self.values.items())
             msg = f"{source}: label value {listed} is not in scheme {self.name!r}, expected 0 background, {expected}"
-            fits = [s.name for s in SCHEMES.values() if set(found.tolist()) <= {0, *s.values.values()}]
+            fits = [s.name for s in SCHEMES.values() if set(found) <= {0, *s.values.values()}]
             raise LabelError(msg, f"scheme that fits: {', '.join(fits)}" if fits else "correct the file's values")
 
     def to_client(self, labels: npt.NDArray[Any], source: str = "label map") -> npt.NDArray[np.uint8]:
@@ -150,6 +150,16 @@ CLIENT_SCHEME = LabelScheme("client", CLIENT_LABELS)
 """The scheme of every label map in a studies folder."""
 
 
+def value_counts(values: npt.ArrayLike) -> dict[float, int]:
+    """Return value -> how often it occurs, for the values that do, in rising order."""
+    array = np.asarray(values)
+    if array.dtype == np.uint8:
+        counts = np.bincount(array.ravel(), minlength=256)  # Ten times as fast as sorting.
+        return {float(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    found, numbers = np.unique(array, return_counts=True)
+    return {float(value): int(number) for value, number in zip(found, numbers, strict=True)}
+
+
 def get_scheme(name: str) -> LabelScheme:
     """Return the scheme called `name`.
 
@@ -161,6 +171,19 @@ def get_scheme(name: str) -> LabelScheme:
     if name not in SCHEMES:
         raise LabelError(f"unknown label scheme {name!r}, expected one of {sorted(SCHEMES)}")
     return SCHEMES[name]
+
+
+def segment_names(present: Set[int], label_info: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Return voxel value -> segment name of a client's segments; see `remap_by_label_info` for the rule.
+
+    Args:
+        present: the values that have voxels, without 0.
+        label_info: `[{"name": "edema", "idx": 2}, ...]` in the client's order.
+    """
+    listed = [dict(info) for info in label_info if str(info.get("name", "")).lower() not in _NOT_LABELS]
+    by_rank = {rank: str(info.get("name", "")) for rank, info in enumerate(listed, start=1)}
+    by_idx = {int(info.get("idx", rank)): str(info.get("name", "")) for rank, info in enumerate(listed, start=1)}
+    return by_rank if present <= set(by_rank) else by_idx
 
 
 def remap_by_label_info(
@@ -180,11 +203,8 @@ def remap_by_label_info(
     Raises:
         LabelError: if a value has no segment, or a segment that has voxels has an unknown name.
     """
-    listed = [dict(info) for info in label_info if str(info.get("name", "")).lower() not in _NOT_LABELS]
-    present = {int(v) for v in np.unique(labels)} - {0}
-    by_rank = {rank: str(info.get("name", "")) for rank, info in enumerate(listed, start=1)}
-    by_idx = {int(info.get("idx", rank)): str(info.get("name", "")) for rank, info in enumerate(listed, start=1)}
-    names = by_rank if present <= set(by_rank) else by_idx
+    present = {int(v) for v in value_counts(labels)} - {0}
+    names = segment_names(present, label_info)
     missing = sorted(present - set(names))
     if missing:
         msg = f"{source}: label value {missing} has no segment in label_info, which lists {names}"
@@ -221,6 +241,13 @@ def regions_to_labels(regions: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
 
 
 def _map_values(labels: npt.NDArray[Any], mapping: Mapping[int, int]) -> npt.NDArray[np.uint8]:
+    if labels.dtype == np.uint8:
+        table = np.zeros(256, dtype=np.uint8)
+        for old, new in mapping.items():
+            if old < len(table):
+                table[old] = new
+        found: npt.NDArray[np.uint8] = table[labels]
+        return found
     mapped = np.zeros(labels.shape, dtype=np.uint8)
     for old, new in mapping.items():
         mapped[labels == old] = new

@@ -202,9 +202,14 @@ def _stored(network: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
 
 def load_weights(
-    path: Path, device: torch.device | str = "cpu"
+    path: Path, device: torch.device | str = "cpu", data: bytes | None = None
 ) -> tuple[nn.Module, NetworkConfig, Preprocessing, dict[str, Any]]:
     """Read a weight file; nothing in it is executed.
+
+    Args:
+        path: the file.
+        device: where the network goes.
+        data: the bytes of the file, when they have been read (and compared with a checksum) already.
 
     Returns:
         The network in evaluation mode (a `TwoStageNetwork` when the file has a second stage), the configuration of
@@ -213,10 +218,11 @@ def load_weights(
     Raises:
         ModelError: naming the file when it is missing, torn, of an unknown format, or does not fit its own network.
     """
-    if not path.is_file():
+    if data is None and not path.is_file():
         raise ModelError(f"{path.name}: no trained weights", "train the model, or put the app's starter weights back")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        source = path if data is None else io.BytesIO(data)
+        content = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # Of torn bytes the unpickler makes whatever error they happen to spell.
         msg = f"{path.name}: not a readable weight file ({type(error).__name__})"
         raise ModelError(msg, "restore the previous version or train again") from error

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from rarevoxel.cli import prepare
+from rarevoxel.datastore.history import History
 from rarevoxel.errors import InputError
-from rarevoxel.volumes import read_labels
+from rarevoxel.volumes import file_sha256, read_labels
 
 
 def make_case(folder: Path, values: tuple[int, ...] = (1, 2, 4)) -> None:
@@ -98,3 +99,19 @@ def test_an_empty_source_is_left_to_the_caller(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(InputError, match="no case found"):
         call(tmp_path / "data", tmp_path / "studies")
+
+
+def test_an_empty_label_map_is_told_and_can_be_declared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_case(tmp_path / "data" / "a")
+    make_case(tmp_path / "data" / "b", values=())
+    studies = tmp_path / "studies"
+    assert call(tmp_path / "data", studies, "--labels", "--scheme", "brats2020") == 0
+    assert "warning: b: its label map is empty, so it will not be trained on" in capsys.readouterr().err
+    assert not (studies / "history").exists()
+    assert call(tmp_path / "data", studies, "--labels", "--scheme", "brats2020", "--force", "--declare-empty") == 0
+    assert "empty" not in capsys.readouterr().err
+    newest = History(studies).newest("b", "final")
+    assert newest is not None
+    assert (newest.empty, newest.reason) == (True, "declared empty")
+    assert newest.sha256 == file_sha256(studies / "labels" / "final" / "b.nii.gz")
+    assert History(studies).newest("a", "final") is None

@@ -28,7 +28,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainOptions, str]]:
     """The options and the two-stage form of every run, which is not done."""
     runs: list[tuple[TrainOptions, str]] = []
 
-    def listen(config: Any, options: TrainOptions, cases: Any, places: Any, *, two_stage: str) -> dict[str, Any]:
+    def listen(
+        config: Any, options: TrainOptions, cases: Any, places: Any, *, two_stage: str, user: str
+    ) -> dict[str, Any]:
         runs.append((options, two_stage))
         return {"loss": {"name": options.loss, "reason": "why"}, "gate": {"reason": "published"}}
 
@@ -39,9 +41,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainOptions, str]]:
 def test_flags_become_options(train: Run, asked: list[tuple[TrainOptions, str]], capsys) -> None:
     flags = ["--sampler", "balanced_mixup", "--filter", "empty+tiny:100", "--intensity", "skewness"]
     flags += ["--loss", "dice+0.5*focal", "--max-epochs", "3", "--learning-rate", "0.002", "--batch-size", "5"]
-    flags += ["--patches-per-case", "7", "--seed", "9", "--scratch"]
+    flags += ["--patches-per-case", "7", "--seed", "9", "--scratch", "--no-resume"]
     assert train(*flags) == 0
-    expected = TrainOptions("dice+0.5*focal", 3, 0.002, 5, 7, 9, False, "balanced_mixup", "empty+tiny:100", "skewness")
+    expected = TrainOptions(
+        "dice+0.5*focal", 3, 0.002, 5, 7, 9, False, "balanced_mixup", "empty+tiny:100", "skewness", False
+    )
     assert asked == [(expected, "")]
     assert capsys.readouterr().out == "loss dice+0.5*focal: why\npublished\n"
 
@@ -50,7 +54,7 @@ def test_without_flags_the_defaults(train: Run, asked: list[tuple[TrainOptions, 
     assert train() == 0
     ((options, two_stage),) = asked
     assert (options.loss, options.sampler, options.filter, options.intensity) == ("auto", "auto", "none", "as_trained")
-    assert (options.pretrained, two_stage) == (True, "")
+    assert (options.pretrained, options.resume, two_stage) == (True, True, "")
 
 
 def test_a_two_stage_model_is_trained_as_one(

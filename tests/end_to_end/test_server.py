@@ -143,7 +143,7 @@ def spoil(studies: Path) -> None:
 def check_error(response: requests.Response, status: int, *words: str, hint: str = "") -> None:
     assert response.status_code == status, response.text
     error = response.json()["error"]
-    assert set(error) == {"code", "message", "hint"}
+    assert set(error) - {"findings"} == {"code", "message", "hint"}
     for word in words:
         assert word in error["message"], error
     assert hint in error["hint"], error
@@ -257,7 +257,7 @@ def test_a_label_is_kept_by_segment_name(server: Server, tmp_path: Path) -> None
 def test_unknown_names_are_404(server: Server, tmp_path: Path) -> None:
     check_error(server.post("/infer/nnunet", params={"image": "phantom-003"}), 404, "nnunet", "dice_focal")
     check_error(server.post("/infer/calf", params={"image": "nobody"}), 404, "nobody")
-    check_error(server.post("/infer/calf", params={"image": str(server.studies / "phantom-003.nii.gz")}), 404)
+    check_error(server.post("/infer/calf", params={"image": str(server.studies / "phantom-003.nii.gz")}), 400, "'/'")
     check_error(server.post("/activelearning/oldest", json={}), 404, "oldest", "random")
     check_error(server.post("/train/nnunet", json={}), 404, "nnunet")
     file = label_like(server.studies, "phantom-003", tmp_path / "up.nii.gz", {0: 1})
@@ -268,10 +268,10 @@ def test_unknown_names_are_404(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("params", ["[1]", "{nonsense"])
-def test_params_that_are_no_object_are_422(server: Server, tmp_path: Path, params: str) -> None:
-    check_error(server.post("/infer/calf", params={"image": "phantom-003"}, data={"params": params}), 422, "params")
+def test_params_that_are_no_object_are_400(server: Server, tmp_path: Path, params: str) -> None:
+    check_error(server.post("/infer/calf", params={"image": "phantom-003"}, data={"params": params}), 400, "params")
     file = label_like(server.studies, "phantom-003", tmp_path / "up.nii.gz", {0: 1})
-    check_error(server.put_label("phantom-003", file, params), 422, "params")
+    check_error(server.put_label("phantom-003", file, params), 400, "params")
 
 
 @pytest.mark.parametrize(
@@ -286,11 +286,11 @@ def test_params_that_are_no_object_are_422(server: Server, tmp_path: Path, param
         ({"filter": "tiny:x"}, ("filter 'tiny:x'", "not a number"), "tiny:0.5"),
         ({"intensity": "skew"}, ("unknown intensity 'skew'", "as_trained"), "did you mean 'skewness'?"),
         ({"epochs": 3}, ("epochs", "max_epochs"), ""),
-        ([1, 2], ("/train/calf",), ""),
     ],
 )
 def test_impossible_training_options_are_422(server: Server, options: Any, words: tuple[str, ...], hint: str) -> None:
     check_error(server.post("/train/calf", json=options), 422, *words, hint=hint)
+    check_error(server.post("/train/calf", json=[options]), 400, "type list")
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_a_bad_label_is_422_and_the_old_one_stays(server: Server, tmp_path: Path
     segments = json.dumps({"label_info": [{"name": "something else", "idx": 1}]})
     unknown = label_like(server.studies, case, tmp_path / "unknown.nii.gz", {0: 1})
     check_error(server.put_label(case, unknown, segments), 422, "something else")
-    check_error(server.put_label(case, unknown, tag="../../evil"), 422, "label tag")
+    check_error(server.put_label(case, unknown, tag="../../evil"), 400, "query parameter tag")
     assert final.read_bytes() == before
     assert not list(server.studies.parent.rglob("*evil*"))
 
@@ -354,9 +354,11 @@ def test_training_publishes_or_says_why_not(server: Server, tmp_path: Path) -> N
     check_error(server.post("/train/calf", json={}), 429, "is under way")
     status = finished(client)
     assert status["status"] == "DONE", "\n".join(status["details"])
+    for folder in (server.studies.parent, Path(sys.prefix)):
+        assert str(folder) not in json.dumps(status), "its last lines are cleaned like a log"
     stats = client.info()["train_stats"]["calf"]
     assert stats["loss"]["reason"].startswith("too few cases: n=")
-    assert stats["gate"]["reason"].startswith(("published: mean region Dice", "not published: mean region Dice"))
+    assert stats["gate"]["reason"].startswith(("published: ", "not published: "))
     assert (stats["epoch"], stats["total_epochs"]) == (2, 2)
     assert isinstance(stats["best_metric"], float)
     assert "total_time" in stats
@@ -384,8 +386,10 @@ def test_a_two_stage_model_is_trained_and_served(server: Server, tmp_path: Path)
 
 def test_uploads_and_results_do_not_stay_behind(server: Server, tmp_path: Path) -> None:
     """The last test of this server: whatever came before, answered or refused, has left nothing."""
-    left = [path for path in (server.studies.parent / "tmp").glob("*.n*") if path.is_file()]
+    root = server.studies.parent
+    left = [path for path in (root / "tmp").glob("*.n*") if path.is_file()]
     assert left == []
+    assert [path for path in (root / "home" / "tmp").rglob("*") if path.is_file()] == []
 
 
 def test_plain_monailabel_serves_the_app(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from rarevoxel.errors import InputError, ModelError
 from rarevoxel.evaluation import region_dice
 from rarevoxel.inference import Engine
 from rarevoxel.inference import engine as engine_module
+from rarevoxel.inference import sources as sources_module
 from rarevoxel.labels import CLIENT_LABELS, labels_to_regions, regions_to_labels
 from rarevoxel.networks import build_network, save_weights
 from rarevoxel.phantom import Phantom
@@ -53,7 +55,7 @@ def halfway(monkeypatch: pytest.MonkeyPatch, config: AppConfig, tmp_path: Path) 
     path = tmp_path / "halfway.pt"
     path.write_bytes(b"there")
     answer = (Midway(), NetworkConfig(filters=(4, 4, 8)), Preprocessing(spacing=(2.0, 2.0, 2.0)), {"name": "halfway"})
-    monkeypatch.setattr(engine_module, "load_weights", lambda path, device: answer)
+    monkeypatch.setattr(sources_module, "load_weights", lambda path, device, data: answer)
     return Engine(replace(config, inference=replace(config.inference, window=(96, 96, 96))), [path], device="cpu")
 
 
@@ -115,13 +117,15 @@ def test_volumes_by_hand(halfway: Engine, tmp_path: Path, write_case: Writer) ->
     }
     assert prediction.regions_ml["WT"] == pytest.approx(sum(prediction.labels_ml.values()), abs=1e-3)
     assert prediction.regions_ml["WT"] == pytest.approx(4 / 3 * np.pi * 30**3 / 1000, rel=0.05)  # The ball's volume.
-    assert prediction.model == {"name": "halfway", "weights": "halfway.pt"}
+    sha256 = hashlib.sha256(b"there").hexdigest()
+    known = {"weights": "halfway.pt", "version": sha256[:12], "sha256": sha256}
+    assert prediction.model == {"name": "halfway", **known}
     assert prediction.latencies["total"] == pytest.approx(
         sum(seconds for step, seconds in prediction.latencies.items() if step != "total"), abs=1e-2
     )
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 3), (60, 60, 5), (1, 20, 20), (2, 2, 1)])
+@pytest.mark.parametrize("shape", [(3, 3, 3), (60, 60, 5), (1, 20, 20), (2, 2, 1), (1, 1, 1)])
 def test_small_images(config: AppConfig, tmp_path: Path, write_case: Writer, shape: tuple[int, ...]) -> None:
     deep = NetworkConfig(filters=(2, 2, 2, 2, 2))
     path = tmp_path / "deep.pt"
@@ -133,8 +137,8 @@ def test_small_images(config: AppConfig, tmp_path: Path, write_case: Writer, sha
     assert set(np.unique(prediction.labels)) <= {0, 1, 2, 3}
 
 
-def test_one_voxel_is_no_scan(config: AppConfig, tiny_weights: Path, tmp_path: Path, write_case: Writer) -> None:
-    folder = write_case(tmp_path / "case", np.ones((4, 1, 1, 1), np.float32), np.eye(4))
+def test_a_constant_image_is_no_scan(config: AppConfig, tiny_weights: Path, tmp_path: Path, write_case: Writer) -> None:
+    folder = write_case(tmp_path / "case", np.ones((4, 3, 3, 3), np.float32), np.eye(4))
     with pytest.raises(InputError, match="image is constant"):
         Engine(config, [tiny_weights], device="cpu").predict(folder)
 
@@ -270,7 +274,7 @@ def test_threads_do_not_mix_up_their_cases(
 def test_warm_up_loads_the_weights(config: AppConfig, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(config, [tiny_weights], device="cpu")
     engine.warm_up()
-    monkeypatch.setattr(engine_module, "load_weights", lambda path, device: pytest.fail("loaded twice"))
+    monkeypatch.setattr(sources_module, "load_weights", lambda *_: pytest.fail("loaded twice"))
     engine.warm_up()
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from rarevoxel.config import AppConfig
-from rarevoxel.datastore import StudiesDatastore
+from rarevoxel.datastore.studies import StudiesDatastore
 from rarevoxel.evaluation import mean_dice, region_dice
 from rarevoxel.inference import Engine
-from rarevoxel.learning import FirstCase, RandomCase, RegionDiceScoring
+from rarevoxel.learning.scoring import RegionDiceScoring
+from rarevoxel.learning.strategy import FirstCase, RandomCase
 from rarevoxel.volumes import read_labels
 
 UNLABELLED = ["phantom-003", "phantom-006"]

@@ -18,7 +18,7 @@ child = subprocess.Popen([sys.executable, "-c", stubborn])
 pathlib.Path(sys.argv[2]).write_text(str(child.pid))
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if self.path == "/info/" else 404)
+        self.send_response(200 if self.path == "/health" else 404)
         self.end_headers()
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """

@@ -1,14 +1,12 @@
-"""The gate: only better weights go into service, and they go there whole."""
+"""The gate: only better weights go into service."""
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,8 @@ import torch
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
-from rarevoxel.evaluation import region_dice
-from rarevoxel.networks import load_weights
-from rarevoxel.training import gate, judge, publish
+from rarevoxel.training import gate, judge
+from rarevoxel.volumes import file_sha256
 
 TRUTH = np.zeros((4, 4, 4), np.uint8)
 TRUTH[0], TRUTH[1], TRUTH[2] = 1, 2, 3
@@ -29,6 +26,7 @@ ANSWERS = {
     "nothing.pt": np.zeros_like(TRUTH),
     "half.pt": np.where(TRUTH > 1, TRUTH, 0),
 }
+Judge = Callable[..., gate.Verdict]
 
 
 class KnownEngine:
@@ -40,71 +38,133 @@ class KnownEngine:
     def predict(self, image: Path) -> Any:
         if self.path.name not in ANSWERS:
             raise ModelError(f"{self.path.name}: torn")
-        return ANSWERS[self.path.name]
+        model = {"version": self.path.stem, "sha256": file_sha256(self.path)}
+        return SimpleNamespace(labels=ANSWERS[self.path.name], model=model)
 
 
 @pytest.fixture
-def verdict(monkeypatch: pytest.MonkeyPatch, config: AppConfig, tmp_path: Path) -> Callable[..., gate.Verdict]:
+def verdict(monkeypatch: pytest.MonkeyPatch, config: AppConfig, tmp_path: Path) -> Judge:
     monkeypatch.setattr(gate, "Engine", KnownEngine)
-    monkeypatch.setattr(gate, "score_case", lambda engine, image, label: region_dice(engine.predict(image), TRUTH))
-    holdout: list[Mapping[str, str]] = [{"id": f"case-{i}", "image": "i", "label": "l"} for i in range(2)]
+    monkeypatch.setattr(gate, "read_labels", lambda path: TRUTH if path.name != "empty" else np.zeros_like(TRUTH))
+    monkeypatch.setattr(gate, "_unusable", lambda path: "")
 
-    def run(candidate: str, *incumbents: str, cases: int = 2) -> gate.Verdict:
+    def run(candidate: str, *incumbents: str, cases: int = 3, label: str = "l", **margins: Any) -> gate.Verdict:
+        holdout = [{"id": f"case-{i}", "image": "i", "label": label} for i in range(cases)]
         for name in (candidate, *incumbents):
             if name != "missing.pt":
-                (tmp_path / name).write_bytes(b"x")
-        return judge(config, tmp_path / candidate, [tmp_path / name for name in incumbents], holdout[:cases])
+                (tmp_path / name).write_bytes(name.encode())
+        asked = replace(config, gate=replace(config.gate, **margins))
+        return judge(asked, tmp_path / candidate, [tmp_path / name for name in incumbents], holdout)
 
     return run
 
 
-def test_better_is_published(verdict: Callable[..., gate.Verdict]) -> None:
+def test_better_is_published(verdict: Judge) -> None:
     result = verdict("perfect.pt", "nothing.pt")
     assert result.publish
-    assert (result.candidate, result.incumbent) == (1.0, 0.0)
+    assert (result.candidate, result.incumbent, result.difference, result.n) == (1.0, 0.0, 1.0, 3)
     assert result.reason == (
-        "published: mean region Dice 1.000 against 0.000 of the weights in service, on 2 hold-out cases"
+        "published: mean region Dice 1.000 against 0.000 of the weights in service, +1.000 on 3 hold-out patients "
+        "(one-sided 95% lower bound +1.000; WT +1.000, TC +1.000, ET +1.000)"
     )
     assert result.cases["case-1"]["WT"] == (0.0, 1.0)
+    assert result.regions == {"WT": 1.0, "TC": 1.0, "ET": 1.0}
+    assert result.against is not None
+    assert result.against.name == "nothing"
+    assert not result.too_few
 
 
-def test_worse_is_kept_back(verdict: Callable[..., gate.Verdict]) -> None:
+@pytest.mark.fault(41)
+def test_worse_is_kept_back(verdict: Judge) -> None:
     result = verdict("half.pt", "perfect.pt")
     # WT: 2 * 32 / (32 + 48), TC: 2 * 16 / (16 + 32), ET: 1.
     assert result.candidate == pytest.approx((0.8 + 2 / 3 + 1.0) / 3)
     assert not result.publish
     assert result.reason.startswith("not published: mean region Dice 0.822 against 1.000")
+    assert "it is not better, and WT falls by 0.200" in result.reason
 
 
-def test_equal_is_not_better(verdict: Callable[..., gate.Verdict]) -> None:
+def test_equal_is_not_better(verdict: Judge) -> None:
     assert not verdict("also.pt", "perfect.pt").publish
     assert not verdict("nothing.pt", "nothing.pt").publish
 
 
-def test_the_first_weights_are_published(verdict: Callable[..., gate.Verdict]) -> None:
-    result = verdict("nothing.pt", "missing.pt", cases=1)
+def test_the_same_file_is_told_as_such(verdict: Judge) -> None:
+    result = verdict("perfect.pt", "perfect.pt")
+    assert not result.publish
+    assert result.reason == "not published: the candidate is, byte for byte, what is in service"
+
+
+def test_the_first_weights_are_published(verdict: Judge) -> None:
+    result = verdict("half.pt", "missing.pt", cases=1)
     assert result.publish
     assert result.incumbent is None
-    assert result.reason == "published: mean region Dice 0.000 on 1 hold-out case, nothing in service"
-    assert result.cases == {"case-0": {"WT": (None, 0.0), "TC": (None, 0.0), "ET": (None, 0.0)}}
+    assert result.reason == "published: mean region Dice 0.822 on 1 hold-out patient, nothing in service"
+    assert result.cases["case-0"]["ET"] == (None, 1.0)
 
 
-def test_unreadable_weights_in_service_are_nothing(verdict: Callable[..., gate.Verdict]) -> None:
+@pytest.mark.parametrize("incumbent", ["missing.pt", "also.pt"])
+def test_what_finds_nothing_is_never_published(verdict: Judge, incumbent: str) -> None:
+    result = verdict("nothing.pt", incumbent)
+    assert not result.publish
+    assert result.reason == ("not published: the candidate finds nothing on 3 hold-out patients, and there is tumour")
+
+
+def test_finding_nothing_is_right_where_there_is_nothing(verdict: Judge) -> None:
+    result = verdict("nothing.pt", "half.pt", label="empty")
+    assert result.publish
+    assert result.regions == {"WT": 1.0, "TC": 1.0, "ET": 1.0}
+    assert verdict("nothing.pt", "missing.pt", label="empty").publish
+
+
+def test_unreadable_weights_in_service_are_nothing(verdict: Judge) -> None:
     result = verdict("half.pt", "torn.pt")
     assert result.publish
     assert result.incumbent is None
 
 
-def test_without_a_hold_out_nothing_is_published(verdict: Callable[..., gate.Verdict]) -> None:
+def test_too_few_cases_keep_what_is_there_unless_asked(verdict: Judge) -> None:
+    result = verdict("perfect.pt", "half.pt", cases=2)
+    assert not result.publish
+    assert result.too_few
+    assert result.reason.startswith(
+        "not published: too few cases to judge (2 hold-out patients, at least 3 needed); mean region Dice 1.000"
+    )
+    result = verdict("perfect.pt", "half.pt", cases=2, too_few="publish_if_better")
+    assert result.publish
+    assert "by the means alone" in result.reason
+    assert not verdict("half.pt", "perfect.pt", cases=2, too_few="publish_if_better").publish
+
+
+def test_without_a_hold_out_nothing_is_published(verdict: Judge) -> None:
     result = verdict("perfect.pt", "nothing.pt", cases=0)
     assert not result.publish
-    assert math.isnan(result.candidate)
-    assert "no finite score on 0 hold-out cases" in result.reason
+    assert result.candidate is None
+    assert result.reason == "not published: there is no hold-out case"
 
 
-def test_a_verdict_is_plain_data(verdict: Callable[..., gate.Verdict]) -> None:
-    result = verdict("perfect.pt", "nothing.pt")
-    assert json.loads(json.dumps(asdict(result)))["cases"]["case-0"]["ET"] == [0.0, 1.0]
+def test_a_verdict_is_plain_data(verdict: Judge) -> None:
+    plain = json.loads(json.dumps(verdict("perfect.pt", "nothing.pt").to_dict(), allow_nan=False))
+    assert plain["cases"]["case-0"]["ET"] == [0.0, 1.0]
+    assert plain["test"].startswith("one-sided paired t")
+    assert plain["against"]["name"] == "nothing"
+    json.dumps(verdict("perfect.pt", "nothing.pt", cases=0).to_dict(), allow_nan=False)
+
+
+@pytest.mark.fault(39)
+def test_weights_that_are_no_numbers_are_never_published(
+    config: AppConfig, tmp_path: Path, save_tiny: Callable[..., Path], phantom_folders: Path
+) -> None:
+    candidate = save_tiny(tmp_path / "new.pt")
+    content = torch.load(candidate, weights_only=True)
+    name = next(iter(content["model"]))
+    content["model"][name][0] = float("nan")
+    torch.save(content, candidate)
+    case = phantom_folders / "phantom-001"
+    holdout = [{"id": "a", "image": str(case / "t1c.nii.gz"), "label": str(case / "seg.nii.gz")}]
+    result = judge(config, candidate, [], holdout)
+    assert not result.publish
+    assert result.reason == f"not published: the candidate holds weights that are no finite numbers ({name})"
 
 
 def test_real_weights_are_judged_through_the_engine(
@@ -115,53 +175,7 @@ def test_real_weights_are_judged_through_the_engine(
     candidate, other = save_tiny(tmp_path / "new.pt", seed=1), save_tiny(tmp_path / "old.pt", seed=2)
     forth, back = judge(config, candidate, [other], holdout), judge(config, other, [candidate], holdout)
     assert (forth.candidate, forth.incumbent) == (back.incumbent, back.candidate)
-    assert forth.publish is (forth.candidate > back.candidate)
+    assert forth.against is not None
+    assert forth.against.sha256 == file_sha256(other)
     other.write_bytes(b"torn")
     assert judge(config, candidate, [other], holdout).incumbent is None
-
-
-def test_readers_never_meet_a_torn_file(tmp_path: Path, save_tiny: Callable[..., Path]) -> None:
-    sources = [save_tiny(tmp_path / f"{seed}.pt", seed=seed) for seed in (1, 2)]
-    target = tmp_path / "model" / "calf.pt"
-    publish(sources[0], target)
-    broken: list[Exception] = []
-    met: set[int] = set()
-    done = threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            try:
-                met.add(load_weights(target)[3]["seed"])
-            except ModelError as error:
-                broken.append(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        for i in range(60):
-            publish(sources[i % 2], target)
-    finally:
-        done.set()
-        thread.join()
-    assert not broken
-    assert met <= {1, 2}
-    assert [path.name for path in target.parent.iterdir()] == ["calf.pt"]
-    assert all(source.is_file() for source in sources), "the candidate stays where it is"
-
-
-def test_a_failed_publication_leaves_the_old_file_and_no_other(
-    tmp_path: Path, save_tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = save_tiny(tmp_path / "model" / "calf.pt", seed=1)
-    before = target.read_bytes()
-    candidate = save_tiny(tmp_path / "new.pt", seed=2)
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        publish(candidate, target)
-    assert target.read_bytes() == before
-    assert [path.name for path in target.parent.iterdir()] == ["calf.pt"]
-    assert torch.load(target, weights_only=True)["info"] == {"seed": 1}

@@ -29,6 +29,7 @@ def test_an_empty_request_takes_the_defaults(config: AppConfig) -> None:
         "auto",
         "none",
         "as_trained",
+        True,
     )
 
 
@@ -36,10 +37,10 @@ def test_what_a_client_sends_counts(config: AppConfig) -> None:
     request = {
         "loss": "dice_ce", "max_epochs": "7", "learning_rate": 1e-4, "batch_size": 3, "patches_per_case": 5.0,
         "seed": 11, "pretrained": "false", "sampler": "balanced_mixup", "filter": "empty+tiny:100",
-        "intensity": "skewness",
+        "intensity": "skewness", "resume": "no",
     }  # fmt: skip
     assert TrainOptions.from_request(request, config, "auto") == TrainOptions(
-        "dice_ce", 7, 1e-4, 3, 5, 11, False, "balanced_mixup", "empty+tiny:100", "skewness"
+        "dice_ce", 7, 1e-4, 3, 5, 11, False, "balanced_mixup", "empty+tiny:100", "skewness", False
     )
 
 
@@ -82,6 +83,20 @@ BAD: list[tuple[str, Any, str]] = [
     ("max_epochs", float("nan"), "max_epochs: found nan, expected a number"),
     ("max_epochs", {"a": 1}, r"max_epochs: found \{'a': 1\}, expected a number"),
     ("max_epochs", [], r"max_epochs: found \[\], expected a number"),
+    ("max_epochs", [[3]], r"max_epochs: found \[3\], expected a number"),
+    ("max_epochs", 10**400, r"max_epochs: found 1000+\.\.\., expected a number from 1 to 10000"),
+    ("max_epochs", "9" * 5000, r"max_epochs: found '999+\.\.\., expected a number from 1 to 10000"),
+    ("max_epochs", "1e999", "max_epochs: found '1e999', expected a number"),
+    ("seed", 2**31, "seed: found 2147483648, expected a number from 0 to 2147483647"),
+    ("learning_rate", False, "learning_rate: found False, expected a number above 0 to 1"),
+    ("learning_rate", float("-inf"), "learning_rate: found -inf"),
+    ("resume", "later", "resume: found 'later', expected true or false"),
+    ("resume", 2, "resume: found 2, expected true or false"),
+    ("loss", False, "unknown loss 'False'"),
+    ("loss", [["dice"]], "unknown loss"),
+    ("loss", "dice+" * 100, "loss: found 500 characters, expected at most 200"),
+    ("filter", "x" * 10_000, "filter: found 10000 characters, expected at most 200"),
+    ("epoch" * 100, 3, r"unknown training option \['epochepoch.{30}'\], expected some of"),
     ("learning_rate", 0, "learning_rate: found 0, expected a number above 0 to 1"),
     ("learning_rate", -0.1, "learning_rate: found -0.1"),
     ("learning_rate", "inf", "learning_rate: found 'inf'"),
@@ -103,7 +118,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("filter", 3, "unknown filter '3'"),
     ("intensity", "skew", r"unknown intensity 'skew', expected one of as_trained, zscore, skewness.*mean 'skewness'"),
     ("intensity", ["Zscore"], "unknown intensity 'Zscore'.*did you mean 'zscore'"),
-    ("epochs", 3, r"unknown training option \['epochs'\], expected some of .*max_epochs"),
+    ("epochs", 3, r"unknown training option \['epochs'\], expected some of .*\(did you mean max_epochs\?\)"),
 ]
 
 
@@ -111,6 +126,40 @@ BAD: list[tuple[str, Any, str]] = [
 def test_an_impossible_option_is_named(config: AppConfig, name: str, value: Any, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         TrainOptions.from_request({name: value}, config, "auto")
+
+
+def test_several_unknown_options_are_all_named(config: AppConfig) -> None:
+    with pytest.raises(RequestError, match=r"\['batchsize', 'lr_rate'\].*did you mean batch_size, learning_rate\?"):
+        TrainOptions.from_request({"lr_rate": 1, "batchsize": 2, "max_epochs": 3}, config, "auto")
+
+
+def test_the_schema_is_what_is_checked(config: AppConfig) -> None:
+    """Every bound of the schema is where values begin to be refused, and every default is accepted."""
+    schema = TrainOptions.schema(config, "dice_focal")
+    assert set(schema["properties"]) == set(TrainOptions.__dataclass_fields__)
+    assert schema["additionalProperties"] is False
+    assert json.loads(json.dumps(schema)) == schema
+    defaults = {name: entry["default"] for name, entry in schema["properties"].items()}
+    assert TrainOptions.from_request({}, config, "dice_focal").to_dict() == defaults
+    assert TrainOptions.from_request(defaults, config, "auto").to_dict() == defaults
+    for name, entry in schema["properties"].items():
+        assert entry["description"]
+        good = [entry[key] for key in ("minimum", "maximum") if key in entry] + entry.get("enum", [])
+        good += [True, False] if entry["type"] == "boolean" else entry.get("examples", [])
+        assert good
+        for value in good:
+            assert getattr(TrainOptions.from_request({name: value}, config, "auto"), name) == value
+        bad = [entry["maximum"] * 1.001 + 1] if "maximum" in entry else ["no such thing"]
+        bad += [entry["minimum"] - 1] if "minimum" in entry else []
+        bad += [entry["exclusiveMinimum"]] if "exclusiveMinimum" in entry else []
+        for value in bad:
+            with pytest.raises(RequestError, match=name):
+                TrainOptions.from_request({name: value}, config, "auto")
+
+
+def test_a_schema_is_nobody_else_s(config: AppConfig) -> None:
+    TrainOptions.schema(config)["properties"]["loss"]["examples"].clear()
+    assert TrainOptions.schema(config)["properties"]["loss"]["examples"]
 
 
 def test_choices_are_what_a_combo_box_can_show(config: AppConfig) -> None:
@@ -144,7 +193,7 @@ def test_options_are_plain_data(config: AppConfig) -> None:
 
 def test_options_come_back_as_they_were(config: AppConfig) -> None:
     options = TrainOptions(
-        "dice+0.5*focal", 3, 0.002, 5, 7, 9, False, "square_root", "empty+present_ratio:0.8", "skewness"
+        "dice+0.5*focal", 3, 0.002, 5, 7, 9, False, "square_root", "empty+present_ratio:0.8", "skewness", False
     )
     record = json.loads(json.dumps(options.to_dict()))
     assert TrainOptions.from_request(record, config, "auto") == options

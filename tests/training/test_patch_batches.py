@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.data import CacheDataset
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import RequestError
 from rarevoxel.sampling import SAMPLER_NAMES, MixedTarget
 from rarevoxel.training import patches as module
-from rarevoxel.training.patches import PatchBatches
+from rarevoxel.training.patches import Batch, PatchBatches
+from rarevoxel.training.tolerant import cached_cases
 
 NUMBERS = (1, 2, 4)
 
@@ -39,14 +39,14 @@ def read_once() -> Iterator[None]:
     """Keep the cases that were read for one test for the next."""
     made: dict[str, Any] = {}
 
-    def dataset(data: Any, transform: Any, **options: Any) -> Any:
-        key = str(([entry["id"] for entry in data], transform.transforms[-2].padder.spatial_size))
+    def dataset(cases: Any, chain: Any) -> Any:
+        key = str(([entry["id"] for entry in cases], chain.transforms[-2].padder.spatial_size))
         if key not in made:
-            made[key] = CacheDataset(data, transform, **options)
+            made[key] = cached_cases(cases, chain)
         return made[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CacheDataset", dataset)
+        patch.setattr(module, "cached_cases", dataset)
         yield
 
 
@@ -59,8 +59,12 @@ def flat(target: Any) -> torch.Tensor:
     return torch.cat([target.instance, target.balanced]) if isinstance(target, MixedTarget) else target
 
 
+def names_of(batch: Batch) -> list[str]:
+    return [name for name, _, _ in batch.parts]
+
+
 def record(batches: PatchBatches, epochs: int = 2) -> list[tuple[torch.Tensor, torch.Tensor, list[str]]]:
-    return [(image, flat(target), names) for _ in range(epochs) for image, target, names in batches.epoch(2)]
+    return [(batch.image, flat(batch.target), names_of(batch)) for _ in range(epochs) for batch in batches.epoch(2)]
 
 
 @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
@@ -81,7 +85,8 @@ def test_a_seed_gives_the_same_batches_and_another_does_not(
 
 @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
 def test_only_balanced_mixup_mixes(config: AppConfig, entries: list[dict[str, str]], sampler: str) -> None:
-    image, target, names = next(PatchBatches(config, entries[:1], sampler, 0).epoch(2))
+    batch = next(PatchBatches(config, entries[:1], sampler, 0).epoch(2))
+    image, target, names = batch.image, batch.target, names_of(batch)
     mixed = sampler == "balanced_mixup"
     assert isinstance(target, MixedTarget) is mixed
     assert type(image) is type(flat(target)) is torch.Tensor, "a MetaTensor slows every step of a training down"
@@ -98,9 +103,9 @@ def test_every_case_is_met_once_an_epoch(
     orders = []
     for _ in range(2):
         sizes, met = [], []
-        for image, _, names in batches.epoch(batch_size):
-            sizes.append(len(image))
-            met += names[: len(image)]
+        for batch in batches.epoch(batch_size):
+            sizes.append(len(batch.image))
+            met += names_of(batch)[: len(batch.image)]
         full, rest = divmod(6, batch_size)
         assert sizes == [batch_size] * full + [rest] * (rest > 0)
         assert sorted(met) == sorted([entry["id"] for entry in entries] * 2)
@@ -110,7 +115,7 @@ def test_every_case_is_met_once_an_epoch(
 
 def test_the_order_of_cases_changes_from_epoch_to_epoch(config: AppConfig, entries: list[dict[str, str]]) -> None:
     batches = PatchBatches(config, entries, "instance", 0)
-    orders = {tuple(name for _, _, names in batches.epoch(2) for name in names) for _ in range(8)}
+    orders = {tuple(name for batch in batches.epoch(2) for name in names_of(batch)) for _ in range(8)}
     assert len(orders) > 1
 
 
@@ -150,7 +155,8 @@ def test_balanced_mixup_mixes_a_natural_batch_with_a_balanced_one(
     monkeypatch.setattr(batches.mixup, "mix", listen)
     lambdas, partners = [], []
     for _ in range(4):
-        for image, target, names in batches.epoch(12):
+        for batch in batches.epoch(12):
+            image, target, names = batch.image, batch.target, names_of(batch)
             (a, instance), (b, balanced) = pairs[-1]
             assert isinstance(target, MixedTarget)
             lam = float(target.lam[0])

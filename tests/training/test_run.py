@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
 from rarevoxel.config import AppConfig, PowerConfig, Preprocessing
-from rarevoxel.datastore import StudiesDatastore
+from rarevoxel.datastore.studies import StudiesDatastore
 from rarevoxel.errors import ConflictError, RequestError
 from rarevoxel.inference import Engine
 from rarevoxel.inference import engine as engine_module
+from rarevoxel.lineage import Lineage
 from rarevoxel.networks import build_network, load_weights, save_weights
 from rarevoxel.training import LabelledCase, Places, TrainOptions, in_holdout, train_model
+from rarevoxel.training import run as run_module
+from rarevoxel.training.run import clean_runs
 from rarevoxel.training.task import TumorTrainTask, labelled_cases
 from rarevoxel.transforms import build_transforms
-from rarevoxel.volumes import read_label_volume
+from rarevoxel.volumes import file_sha256, read_label_volume
 
 
 def cases(folder: Path, patients: dict[int, str]) -> list[LabelledCase]:
@@ -37,9 +43,15 @@ def cases(folder: Path, patients: dict[int, str]) -> list[LabelledCase]:
 
 
 def on_side(held: bool, count: int) -> list[str]:
-    """Patients the hash of whose name puts them on one side of the split."""
+    """Patients the hash of whose name lets them judge, or learn."""
     names = (f"patient-{i}" for i in range(1000))
-    return [name for name, _ in zip((n for n in names if in_holdout(n, 0.25) is held), range(count), strict=False)]
+    chosen = (name for name in names if in_holdout(name, 0.25 if held else 0.4) is held)
+    return list(islice(chosen, count))
+
+
+def selecting(count: int) -> list[str]:
+    names = (f"patient-{i}" for i in range(1000))
+    return list(islice((name for name in names if in_holdout(name, 0.4) and not in_holdout(name, 0.25)), count))
 
 
 def options(config: AppConfig, **request: Any) -> TrainOptions:
@@ -52,7 +64,8 @@ def test_from_labels_to_published_weights(config: AppConfig, tmp_path: Path, pha
     labelled = cases(phantom_folders, dict(zip((1, 2, 4, 5), learn + held, strict=True)))
     stats = train_model(config, options(config), labelled, places)
     assert json.loads(places.stats.read_text()) == json.loads(json.dumps(stats))
-    assert stats["split"] == {"train": ["case-1", "case-2", "case-4"], "holdout": ["case-5"], "note": ""}
+    split = {"train": ["case-1", "case-2", "case-4"], "select": [], "holdout": ["case-5"], "note": ""}
+    assert stats["split"] == split
     assert stats["loss"]["name"] == "calf_bce_dice"
     assert stats["sampler"] == "balanced_mixup"
     assert stats["intensity"] == []
@@ -61,6 +74,8 @@ def test_from_labels_to_published_weights(config: AppConfig, tmp_path: Path, pha
     assert set(stats["statistics"]) == {"WT", "TC", "ET"}
     assert stats["start"] == "random weights"
     assert stats["skipped"] == {}
+    assert stats["run"] == stats["version"] == "first"
+    assert (stats["eval"]["best_epoch"], stats["options"]["max_epochs"]) == (2, 2), "none selects: the last epoch"
     assert (stats["epoch"], stats["total_epochs"], len(stats["train"]["loss"])) == (2, 2, 2)
     assert isinstance(stats["best_metric"], float)
     assert "total_time" in stats
@@ -71,10 +86,19 @@ def test_from_labels_to_published_weights(config: AppConfig, tmp_path: Path, pha
     *_, preprocessing, info = load_weights(places.published)
     assert preprocessing == config.preprocessing
     assert info == {"name": "calf", "loss": "calf_bce_dice", "cases": 3, "epochs": 2}
-    lineage = json.loads((places.run / "lineage.json").read_text())
-    assert lineage["gate"] == json.loads(json.dumps(stats["gate"]))
-    assert {"torch", "monai", "rarevoxel"} <= set(lineage["versions"])
-    assert lineage["configuration"]["network"]["filters"] == list(config.network.filters)
+    lineage = Lineage.load(places.run / "lineage.json")
+    assert lineage == Lineage.load(tmp_path / "model" / "calf.lineage.json")
+    assert lineage.gate == json.loads(json.dumps(stats["gate"]))
+    assert lineage.sha256 == file_sha256(places.published)
+    assert (lineage.start, lineage.incumbent) == (None, None)
+    assert {"torch", "monai", "rarevoxel"} <= set(lineage.versions)
+    assert lineage.configuration["network"]["filters"] == list(config.network.filters)
+    assert lineage.platform["threads"] == torch.get_num_threads()
+    (held_case,) = (case for case in lineage.cases if case.side == "holdout")
+    assert (held_case.id, held_case.patient) == ("case-5", held[0])
+    assert held_case.label == file_sha256(labelled[3].label)
+    assert held_case.sequences["t1c"] == file_sha256(labelled[3].image)
+    assert str(tmp_path.parent) not in (places.run / "lineage.json").read_text(), "no paths"
     assert not list(tmp_path.rglob(".*.tmp"))
 
 
@@ -84,18 +108,95 @@ def test_what_does_not_help_is_not_published(
     places = Places.of(tmp_path, "calf", "run")
     own = Preprocessing(spacing=(5.0, 5.0, 5.0))
     save_weights(places.starter, build_network(config.network), config.network, own, {})
-    labelled = cases(phantom_folders, dict(zip((1, 5), on_side(False, 1) + on_side(True, 1), strict=True)))
+    labelled = cases(phantom_folders, dict(zip((1, 2, 5), on_side(False, 2) + on_side(True, 1), strict=True)))
     # Next to nothing is learned at this rate, so the candidate is the incumbent.
     stats = train_model(config, options(config, max_epochs=1, learning_rate=1e-12), labelled, places)
     assert stats["start"] == "starter.pt"
     assert stats["gate"]["publish"] is False
     assert stats["gate"]["candidate"] == stats["gate"]["incumbent"]
-    assert stats["gate"]["reason"].startswith("not published: mean region Dice")
+    assert stats["gate"]["reason"].startswith("not published: too few cases to judge (1 hold-out patient, at least 3")
     assert not places.published.exists()
+    assert Lineage.load(places.run / "lineage.json").gate["publish"] is False, "refused runs have a lineage too"
     *_, preprocessing, _ = load_weights(places.run / "candidate.pt")
     assert preprocessing == own, "weights go on with the preprocessing they were made with"
 
 
+def judged_by_three(folder: Path) -> list[LabelledCase]:
+    """Two patients to learn from, one who selects, three who judge; some are copies of one phantom."""
+    patients = on_side(False, 2) + selecting(1) + on_side(True, 3)
+    numbers = (1, 2, 4, 5, 1, 2)
+    found = cases(folder, {number: str(number) for number in (1, 2, 4, 5)})
+    by_number = dict(zip((1, 2, 4, 5), found, strict=True))
+    return [
+        replace(by_number[number], id=f"case-{at}", patient=patient)
+        for at, (number, patient) in enumerate(zip(numbers, patients, strict=True))
+    ]
+
+
+@pytest.mark.fault(41)
+def test_a_worse_candidate_is_refused_and_the_old_weights_stay(
+    config: AppConfig, tmp_path: Path, phantom_folders: Path
+) -> None:
+    labelled = judged_by_three(phantom_folders)
+    places = Places.of(tmp_path, "calf", "good")
+    learning = options(config, max_epochs=5, loss="dice_ce", learning_rate=0.02, patches_per_case=6)
+    good = train_model(config, learning, labelled, places)
+    assert good["gate"]["publish"]
+    assert good["split"]["select"] == ["case-2"]
+    assert good["split"]["holdout"] == ["case-3", "case-4", "case-5"]
+    before = places.published.read_bytes()
+    # From scratch, at a rate at which nothing is learned.
+    asked = options(config, max_epochs=1, pretrained=False, learning_rate=1e-12)
+    places = Places.of(tmp_path, "calf", "worse")
+    worse = train_model(config, asked, labelled, places)
+    gate = worse["gate"]
+    assert not gate["publish"]
+    assert gate["reason"].startswith("not published: mean region Dice")
+    assert gate["n"] == 3
+    assert gate["candidate"] < gate["incumbent"] == pytest.approx(good["gate"]["candidate"])
+    assert gate["against"]["name"] == "good"
+    assert "version" not in worse
+    assert places.published.read_bytes() == before
+    assert [version.name for version in places.registry(5).versions() if version.in_service] == ["good"]
+    lineage = places.registry(5).lineage("worse")
+    assert lineage.incumbent is not None
+    assert lineage.incumbent.sha256 == file_sha256(places.published)
+    assert lineage.gate["reason"] == gate["reason"]
+
+
+@pytest.mark.fault(39)
+def test_labels_without_any_tumour_train_nothing(config: AppConfig, tmp_path: Path, phantom_folders: Path) -> None:
+    patients = dict(zip((1, 2, 4, 5), on_side(False, 3) + on_side(True, 1), strict=True))
+    whole = cases(phantom_folders, patients)
+    labelled = [replace(case, label=_emptied(case.label, tmp_path / case.id)) for case in whole]
+    places = Places.of(tmp_path, "calf", "run")
+    with pytest.raises(ConflictError, match=r"0 labelled cases of 0 patients.*left out: case-1: .*empty"):
+        train_model(config, options(config), labelled, places)
+    declared = [replace(case, empty=True) for case in labelled]
+    with pytest.raises(ConflictError, match="labels of all 3 training cases are empty of tumour"):
+        train_model(config, options(config), declared, places)
+    one = [*whole[:1], *declared[1:]]
+    stats = train_model(config, options(config, max_epochs=1), one, places)
+    assert stats["skipped"] == {}
+    assert [case.empty for case in Lineage.load(places.run / "lineage.json").cases] == [False, True, True, True]
+
+
+def _emptied(label: Path, folder: Path) -> Path:
+    volume = nib.load(label)
+    folder.mkdir()
+    nib.save(nib.Nifti1Image(np.zeros(volume.shape, np.uint8), volume.affine), folder / "seg.nii.gz")
+    return folder / "seg.nii.gz"
+
+
+def test_only_the_last_runs_are_kept(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"run-{number}").mkdir()
+        os.utime(tmp_path / f"run-{number}", (1000 + number, 1000 + number))
+    clean_runs(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run-3", "run-4"]
+
+
+@pytest.mark.fault(39)
 def test_a_case_that_cannot_be_used_is_left_out_with_its_reason(
     config: AppConfig, tmp_path: Path, phantom_folders: Path
 ) -> None:
@@ -114,12 +215,13 @@ def test_a_case_that_cannot_be_used_is_left_out_with_its_reason(
     assert set(stats["skipped"]) == {"bad-label", "bad-image"}
     assert "truncated or corrupt" in stats["skipped"]["bad-label"]
     assert "t1n" in stats["skipped"]["bad-image"]
+    assert str(tmp_path) not in json.dumps(stats), "clients see no paths"
     assert sorted(stats["split"]["train"] + stats["split"]["holdout"]) == ["case-1", "case-2", "case-5"]
 
 
 def test_one_patient_cannot_train_and_judge(config: AppConfig, tmp_path: Path, phantom_folders: Path) -> None:
     places = Places.of(tmp_path, "calf", "run")
-    with pytest.raises(ConflictError, match="2 labelled cases of 1 patients, expected at least 2 patients"):
+    with pytest.raises(ConflictError, match="2 labelled cases of 1 patients, expected at least 3 patients"):
         train_model(config, options(config), cases(phantom_folders, {1: "same", 2: "same"}), places)
     with pytest.raises(ConflictError, match="0 labelled cases of 0 patients"):
         train_model(config, options(config), [], places)
@@ -127,19 +229,21 @@ def test_one_patient_cannot_train_and_judge(config: AppConfig, tmp_path: Path, p
 
 
 def test_too_few_usable_cases_says_why(config: AppConfig, tmp_path: Path, phantom_folders: Path) -> None:
-    labelled = cases(phantom_folders, {1: "a", 2: "b"})
+    labelled = cases(phantom_folders, {1: "a", 2: "b", 4: "c"})
     (tmp_path / "empty.nii.gz").write_bytes(b"")
     labelled[1] = replace(labelled[1], label=tmp_path / "empty.nii.gz")
-    with pytest.raises(ConflictError, match=r"1 labelled cases of 1 patients.*left out: case-2: .*file is empty"):
+    with pytest.raises(
+        ConflictError, match=r"2 labelled cases of 2 patients.*left out: case-2: empty.nii.gz: .*is empty"
+    ):
         train_model(config, options(config), labelled, Places.of(tmp_path, "calf", "run"))
 
 
 def test_a_borrowed_hold_out_is_noted(config: AppConfig, tmp_path: Path, phantom_folders: Path) -> None:
-    learn = on_side(False, 2)
-    labelled = cases(phantom_folders, dict(zip((1, 2), learn, strict=True)))
+    learn = on_side(False, 3)
+    labelled = cases(phantom_folders, dict(zip((1, 2, 4), learn, strict=True)))
     stats = train_model(config, options(config, max_epochs=1), labelled, Places.of(tmp_path, "calf", "run"))
     assert "is borrowed to judge" in stats["split"]["note"]
-    assert len(stats["split"]["train"]) == len(stats["split"]["holdout"]) == 1
+    assert (len(stats["split"]["train"]), len(stats["split"]["holdout"])) == (2, 1)
 
 
 def tumour_ml(case: LabelledCase) -> float:
@@ -190,8 +294,8 @@ def prepared(config: AppConfig, image: Path, power: tuple[PowerConfig, ...]) -> 
 def test_skewed_intensities_are_straightened_in_training_and_serving(
     config: AppConfig, tmp_path: Path, phantom_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labelled = cases(phantom_folders, dict(zip((1, 5), on_side(False, 1) + on_side(True, 1), strict=True)))
-    image = labelled[1].image
+    labelled = cases(phantom_folders, dict(zip((1, 2, 5), on_side(False, 2) + on_side(True, 1), strict=True)))
+    image = labelled[2].image
     places = Places.of(tmp_path, "calf", "run")
     stats = train_model(config, options(config, max_epochs=1, intensity="skewness"), labelled, places)
     power = load_weights(places.published)[2].power
@@ -221,7 +325,7 @@ def test_other_weights_to_start_from_bring_their_own_intensities(
     config: AppConfig, tmp_path: Path, phantom_folders: Path
 ) -> None:
     """Without `pretrained`, those of the app count, not those in service."""
-    labelled = cases(phantom_folders, dict(zip((1, 5), on_side(False, 1) + on_side(True, 1), strict=True)))
+    labelled = cases(phantom_folders, dict(zip((1, 2, 5), on_side(False, 2) + on_side(True, 1), strict=True)))
     places = Places.of(tmp_path, "calf", "run")
     bent = replace(config.preprocessing, power=(PowerConfig("sqrt"),) * 4)
     save_weights(places.published, build_network(config.network), config.network, bent, {})
@@ -230,7 +334,7 @@ def test_other_weights_to_start_from_bring_their_own_intensities(
 
 
 def test_every_part_of_the_run_gets_its_options(config: AppConfig, tmp_path: Path, phantom_folders: Path) -> None:
-    labelled = cases(phantom_folders, dict(zip((1, 5), on_side(False, 1) + on_side(True, 1), strict=True)))
+    labelled = cases(phantom_folders, dict(zip((1, 2, 5), on_side(False, 2) + on_side(True, 1), strict=True)))
     asked = options(config, max_epochs=1, sampler="balanced_mixup", loss="dice+0.5*focal")
     stats = train_model(config, asked, labelled, Places.of(tmp_path, "calf", "run"))
     assert (stats["sampler"], stats["loss"]["name"]) == ("balanced_mixup", "dice+0.5*focal")
@@ -253,6 +357,7 @@ def test_stats_are_empty_before_the_first_run(task: TumorTrainTask) -> None:
     assert task.stats() == {}
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("content", ["", '{"epoch": 3, "to', "[1, 2]", "\udce9".encode("utf-8", "surrogateescape")])
 def test_torn_stats_are_a_warning(task: TumorTrainTask, tmp_path: Path, content: str | bytes) -> None:
     path = Places.of(tmp_path / "app", "dice_focal").stats
@@ -276,3 +381,25 @@ def test_the_task_trains_on_the_labels_of_a_datastore(
     assert json.loads(json.dumps(stats)) == task.stats()
     assert (tmp_path / "app" / "model" / "dice_focal.pt").is_file()
     assert len(list((tmp_path / "app" / "model" / "dice_focal" / "runs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_nothing_is_chosen_by_the_cases_that_judge(
+    config: AppConfig, tmp_path: Path, phantom_folders: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    asked: list[tuple[list[str], list[str], bool]] = []
+    real = run_module.train_networks
+
+    def listen(network: Any, plan: Any, options: Any, validate: Any, **rest: Any) -> Any:
+        asked.append(([case["id"] for case in validate], [case["id"] for case in rest["tune"]], rest["select"]))
+        return real(network, plan, options, validate, **rest)
+
+    monkeypatch.setattr(run_module, "train_networks", listen)
+    patients = [*on_side(False, 2), *selecting(count), *on_side(True, 1)]
+    labelled = cases(phantom_folders, dict(zip((1, 2, 4, 5), patients, strict=False)))
+    train_model(config, options(config, max_epochs=1), labelled, Places.of(tmp_path, "calf", "run"))
+    judge = labelled[-1].id
+    if count:
+        assert asked == [(["case-4"], ["case-4"], True)]
+    else:
+        assert asked == [([judge], ["case-1", "case-2"], False)], "validated to show the progress, not selected on"

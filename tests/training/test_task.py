@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rarevoxel.config import AppConfig, ModelConfig
-from rarevoxel.datastore import StudiesDatastore
+from rarevoxel.datastore.studies import StudiesDatastore
 from rarevoxel.errors import ConflictError, RequestError
 from rarevoxel.networks import TwoStageNetwork, load_weights
 from rarevoxel.training.task import TumorTrainTask
@@ -26,7 +26,7 @@ def test_a_run_that_cannot_start_leaves_its_reason_in_the_stats(
     config: AppConfig, app_folder: Path, one_label: StudiesDatastore
 ) -> None:
     task = TumorTrainTask("calf", config, app_folder)
-    with pytest.raises(ConflictError, match="expected at least 2 patients"):
+    with pytest.raises(ConflictError, match="expected at least 3 patients"):
         task({"model": "calf", "max_epochs": 1}, one_label)
     stats = task.stats()
     assert stats["error"]["code"] == "conflict"

@@ -16,7 +16,27 @@ from collections.abc import Sequence
 from rarevoxel import __version__
 from rarevoxel.errors import RareVoxelError
 
-COMMANDS = ("info", "phantom", "prepare", "stats", "serve", "train", "infer", "evaluate", "compare", "demo", "starter")
+COMMANDS = (
+    "info",
+    "phantom",
+    "prepare",
+    "check",
+    "stats",
+    "serve",
+    "token",
+    "train",
+    "infer",
+    "evaluate",
+    "models",
+    "rollback",
+    "lineage",
+    "reproduce",
+    "history",
+    "restore",
+    "compare",
+    "demo",
+    "starter",
+)
 """Modules of this package, in the order `--help` lists them.
 
 Each has `add_parser(subparsers)`, which returns its parser with `run` set as a default, and `run(args) -> int`. They

@@ -20,6 +20,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("source", metavar="SRC", help="folder of the data set")
     parser.add_argument("studies", metavar="STUDIES", help="studies folder to write; made when absent")
     parser.add_argument("--labels", action="store_true", help="write label maps too, as labels/final/CASE.nii.gz")
+    parser.add_argument(
+        "--declare-empty", action="store_true", help="with --labels: label maps without a labelled voxel are meant so"
+    )
     parser.add_argument("--scheme", choices=sorted(SCHEMES), help="what label values mean (default: found out)")
     parser.add_argument("--copy", action="store_true", help="copy volumes instead of linking them")
     parser.add_argument("--force", action="store_true", help="replace cases from another source, and final labels")
@@ -38,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: if SRC holds no case, or STUDIES cannot be written.
     """
     from rarevoxel.cases import scan
+    from rarevoxel.datastore.declare import declare_empty
     from rarevoxel.studies import write_studies
 
     scheme = SCHEMES[args.scheme] if args.scheme else None
@@ -51,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         progress=True,
     )
+    if args.declare_empty:
+        declare_empty(args.studies, report.empty)
     refused = sorted((*found.refused, *report.refused), key=lambda refusal: refusal.id)
     if args.json:
         content = {**report.to_dict(), "refused": [refusal.to_dict() for refusal in refused]}
@@ -61,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"refused {refusal.id}: {refusal.error.message}\n{hint}")
     for warning in report.warnings:
         sys.stderr.write(f"warning: {warning}\n")
+    for case in () if args.declare_empty else report.empty:
+        sys.stderr.write(f"warning: {case}: its label map is empty, so it will not be trained on (--declare-empty)\n")
     for kept in report.kept:
         sys.stderr.write(f"kept: {kept} has a final label already (--force replaces it)\n")
     with_labels = f", {len(report.labelled)} with new labels" if args.labels else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rarevoxel.bundled import bundled_app, default_home
-from rarevoxel.errors import InputError, NotFoundError
+from rarevoxel.errors import NotFoundError
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -35,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--filter", help="which training cases are left out, e.g. empty+outliers (default none)")
     parser.add_argument("--intensity", help="as_trained, zscore or skewness (default as_trained)")
     parser.add_argument("--scratch", action="store_true", help="start from random weights, not from those in service")
+    parser.add_argument("--no-resume", action="store_true", help="begin anew, also where a run was interrupted")
     parser.add_argument("--app", type=Path, default=None, help="app folder (default: the brain tumour app)")
     parser.add_argument("--home", type=Path, default=None, help="folder of the site's models")
     parser.add_argument("--json", action="store_true", help="print the final stats as JSON")
@@ -52,12 +53,14 @@ def run(args: argparse.Namespace) -> int:
         NotFoundError: for an unknown model.
         RequestError: for an impossible option.
         ConflictError: with too few labelled patients.
+        BusyError: when another process trains the model.
         TrainingError: when the loss stops being a number.
     """
-    from rarevoxel.cases import scan
+    from rarevoxel.cli.served import current_user, labelled_cases
     from rarevoxel.config import load_config
+    from rarevoxel.report.gate import write_run_report
     from rarevoxel.server.launcher import seed_home
-    from rarevoxel.training import LabelledCase, Places, TrainOptions, train_model
+    from rarevoxel.training import Places, TrainOptions, train_model
 
     logging.getLogger("rarevoxel").setLevel(logging.INFO)
     app = seed_home(args.app or bundled_app(), args.home or default_home())
@@ -68,20 +71,15 @@ def run(args: argparse.Namespace) -> int:
     asked = ("loss", "sampler", "filter", "intensity", *numbers)
     request: dict[str, Any] = {name: getattr(args, name) for name in asked if getattr(args, name) is not None}
     request["pretrained"] = not args.scratch
+    request["resume"] = not args.no_resume
     options = TrainOptions.from_request(request, config, config.models[args.model].loss)
     places = Places.of(app, args.model, run=time.strftime("%Y%m%dT%H%M%S"))
-    found = scan(args.studies, detect=False).cases
-    if any(case.layout != "studies" for case in found):
-        msg = f"{args.studies}: a data set, expected a studies folder"
-        raise InputError(msg, f"prepare it first: rarevoxel prepare {args.studies} STUDIES --labels")
-    cases = [
-        LabelledCase(case.id, case.patient, case.sequences[case.display], case.label)
-        for case in found
-        if case.label is not None
-    ]
-    stats = train_model(config, options, cases, places, two_stage=config.models[args.model].two_stage)
+    form = config.models[args.model].two_stage
+    stats = train_model(config, options, labelled_cases(args.studies), places, two_stage=form, user=current_user())
+    report = write_run_report(places.run.parent / str(stats.get("run", places.run.name)))
     if args.json:
         sys.stdout.write(json.dumps(stats, indent=1, default=str) + "\n")
     else:
         sys.stdout.write(f"loss {stats['loss']['name']}: {stats['loss']['reason']}\n{stats['gate']['reason']}\n")
+        sys.stdout.write(f"report: {report}\n" if report else "")
     return 0

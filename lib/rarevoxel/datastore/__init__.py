@@ -1,5 +1,4 @@
-"""The datastore behind the server: one case, one display volume, labels checked before they are accepted."""
+"""What is kept of a studies folder: its index, every version of every label, and the host's datastore over them.
 
-from rarevoxel.datastore.studies import StudiesDatastore
-
-__all__ = ["StudiesDatastore"]
+Import the parts by name: `history`, `store` and `server_lock` need no host, `studies` is a class of the host.
+"""

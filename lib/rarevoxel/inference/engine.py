@@ -19,10 +19,11 @@ from torch import nn
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
+from rarevoxel.inference.sources import STARTER, Loaded, kept_versions, load_checked, sidecar_of, sources
 from rarevoxel.inference.two_stage import combine
 from rarevoxel.inference.windows import predict_probabilities
 from rarevoxel.labels import CLIENT_LABELS, REGIONS, labels_to_regions, regions_to_labels
-from rarevoxel.networks import TwoStage, TwoStageNetwork, load_weights
+from rarevoxel.networks import TwoStage, TwoStageNetwork
 from rarevoxel.transforms import Stage, ToSpacingd, build_transforms
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Prediction:
         regions_ml: volume per region in ml.
         labels_ml: volume per label in ml.
         latencies: seconds per step.
-        model: which weights answered; with a second stage, `two_stage` says how it acted.
+        model: which weights answered, by file, version and SHA-256; with a second stage, `two_stage` says how it acted.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -49,20 +50,26 @@ class Prediction:
     model: dict[str, Any] = field(default_factory=dict)
 
 
+_Stamp = tuple[int, int, int] | None
+
+
 @dataclass(frozen=True)
-class _Loaded:
+class _Serving:
     network: nn.Module
     transforms: Compose
     multiple: int
     info: dict[str, Any]
     source: Path
-    stamp: tuple[int, int]
+    stamp: _Stamp
+    version: str
+    sha256: str
     two_stage: TwoStage | None = None
 
     def model(self) -> dict[str, Any]:
         """What an answer says about the weights."""
         acted = {"two_stage": asdict(self.two_stage)} if self.two_stage else {}
-        return {**self.info, "weights": self.source.name, **acted}
+        known = {"weights": self.source.name, "version": self.version, "sha256": self.sha256}
+        return {**self.info, **known, **acted}
 
 
 class Engine:
@@ -70,10 +77,15 @@ class Engine:
 
     Args:
         config: application configuration; preprocessing and network come from the weight file itself.
-        paths: weight files in order of preference (published, then starter); the first that exists serves.
+        paths: weight files in order of preference (published, then starter); the first that is whole serves, and
+            before the starter the versions kept of the published file, see `rarevoxel.inference.sources.sources`.
         device: where the network runs; CUDA when None and there is one.
 
-    A weight file that cannot be read never replaces weights that are already in service.
+    A weight file that cannot be read, or is not the one its checksum tells, never replaces weights that are already
+    in service.
+
+    Attributes:
+        warning: empty, or why other weights serve than those that were published.
     """
 
     def __init__(self, config: AppConfig, paths: Sequence[Path], device: str | None = None) -> None:
@@ -81,12 +93,13 @@ class Engine:
         self.paths = tuple(paths)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._lock = threading.Lock()
-        self._loaded: _Loaded | None = None
-        self._refused: tuple[Path, tuple[int, int]] | None = None
+        self.warning = ""
+        self._loaded: _Serving | None = None
+        self._seen: tuple[_Stamp, ...] = ()
 
     def available(self) -> bool:
         """Say whether there are trained weights to serve."""
-        return self._loaded is not None or any(path.is_file() for path in self.paths)
+        return self._loaded is not None or any(True for _ in sources(self.paths))
 
     def predict(self, image: Path | Mapping[str, Path]) -> Prediction:
         """Segment one case.
@@ -127,7 +140,7 @@ class Engine:
         size = [max(loaded.multiple, 32 - 32 % loaded.multiple)] * 3
         self._run(loaded, torch.zeros((channels, *size)))
 
-    def _run(self, loaded: _Loaded, image: torch.Tensor) -> torch.Tensor:
+    def _run(self, loaded: _Serving, image: torch.Tensor) -> torch.Tensor:
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image
         settings = self.config.inference
         with self._lock:
@@ -142,7 +155,7 @@ class Engine:
         return probabilities[0].cpu()
 
     def _invert(
-        self, loaded: _Loaded, probabilities: torch.Tensor, image: MetaTensor
+        self, loaded: _Serving, probabilities: torch.Tensor, image: MetaTensor
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
         """Resample probabilities to the cropped display grid, decide there, and paste uint8 labels back."""
         data: dict[Any, Any] = {
@@ -161,43 +174,58 @@ class Engine:
         labels = data["image"]
         return labels[0].numpy().astype(np.uint8), np.asarray(labels.affine, dtype=np.float64)
 
-    def _current(self) -> _Loaded:
-        """The weights in service, reloaded when a preferred file is new; a bad file leaves the old ones there."""
+    def _current(self) -> _Serving:
+        """The weights in service, chosen anew when a file has changed; a bad file leaves the old ones there."""
         with self._lock:
-            problem: ModelError | None = None
-            for path in self.paths:
-                stamp = _stamp(path)
-                if stamp is None:
-                    continue
-                if self._loaded and (self._loaded.source, self._loaded.stamp) == (path, stamp):
-                    return self._loaded
-                if self._refused == (path, stamp) and self._loaded:
-                    return self._loaded
-                try:
-                    self._loaded = self._load(path, stamp)
-                    return self._loaded
-                except ModelError as error:
-                    problem = error
-                    self._refused = (path, stamp)
-                    logger.error("%s; keeping the previous weights", error)
-                    if self._loaded:
-                        return self._loaded
-            if problem:
-                raise problem
-            names = ", ".join(path.name for path in self.paths)
-            raise ModelError(f"no trained weights ({names})", "train the model, or put the starter weights back")
+            seen = tuple(_stamp(path) for path in (*self.paths, sidecar_of(self.paths[0])))
+            if self._loaded is None or seen != self._seen:
+                self._loaded = self._choose()
+                self._seen = seen
+            return self._loaded
 
-    def _load(self, path: Path, stamp: tuple[int, int]) -> _Loaded:
-        network, shape, preprocessing, info = load_weights(path, self.device)
-        config = replace(self.config, preprocessing=preprocessing, network=shape)
+    def _choose(self) -> _Serving:
+        problem: ModelError | None = None
+        for path, expected in sources(self.paths):
+            stamp = _stamp(path)
+            if self._loaded and (self._loaded.source, self._loaded.stamp) == (path, stamp):
+                chosen = self._loaded
+            else:
+                try:
+                    chosen = self._load(load_checked(path, expected, self.device), stamp)
+                except ModelError as error:
+                    logger.error("weights refused: %s", error)
+                    problem = problem or error
+                    if self._loaded is None:
+                        continue
+                    chosen = self._loaded
+            self.warning = f"{problem.message}; version {chosen.version} serves" if problem else ""
+            return chosen
+        if problem:
+            raise problem
+        names = ", ".join(path.name for path in self.paths)
+        raise ModelError(f"no trained weights ({names})", "train the model, or put the starter weights back")
+
+    def _load(self, loaded: Loaded, stamp: _Stamp) -> _Serving:
+        network, shape = loaded.network, loaded.config
+        config = replace(self.config, preprocessing=loaded.preprocessing, network=shape)
         transforms, levels, two_stage = build_transforms(config, Stage.INFER), len(shape.filters), None
         if isinstance(network, TwoStageNetwork):
             levels, two_stage = max(levels, len(network.foreground_config.filters)), network.settings
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        return _Loaded(network, transforms, 2 ** (levels - 1), info, path, stamp, two_stage)
+        version, sha256 = self._version(loaded), loaded.sha256
+        return _Serving(
+            network, transforms, 2 ** (levels - 1), loaded.info, loaded.path, stamp, version, sha256, two_stage
+        )
+
+    def _version(self, loaded: Loaded) -> str:
+        """The name of the version, or the start of the checksum of weights that are none."""
+        if loaded.path in self.paths[1:]:
+            return STARTER
+        names = (kept.version for kept in kept_versions(self.paths[0]) if kept.sha256 == loaded.sha256)
+        return next(names, loaded.sha256[:12])
 
 
-def _regions(loaded: _Loaded, probabilities: torch.Tensor) -> torch.Tensor:
+def _regions(loaded: _Serving, probabilities: torch.Tensor) -> torch.Tensor:
     """Region probabilities `(3, H, W, D)`, the second stage's acted upon them where there is one."""
     if loaded.two_stage is None:
         return probabilities
@@ -206,12 +234,12 @@ def _regions(loaded: _Loaded, probabilities: torch.Tensor) -> torch.Tensor:
     return combine(regions, foreground, loaded.two_stage.threshold, loaded.two_stage.form)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> _Stamp:
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class _Clock:

@@ -47,6 +47,11 @@ class SegmentationTask(InferTask):
         self.engine = engine
         self.keep = keep
 
+    def info(self) -> dict[str, Any]:
+        """Return what clients see of the model; `warning` when other weights serve than those that were published."""
+        info: dict[str, Any] = super().info()
+        return {**info, "warning": self.engine.warning} if self.engine.warning else info
+
     def is_valid(self) -> bool:
         """Say whether there are trained weights; random ones are never served."""
         return self.engine.available()
@@ -54,7 +59,7 @@ class SegmentationTask(InferTask):
     def get_path(self, validate: bool = True) -> str | None:
         """Return the weight file a site publishes to; with `validate`, None until there is one.
 
-        Never the starter weights: clients may replace and delete what is named here, and all models share those.
+        Never the starter weights: clients may download what is named here, and all models share those.
         """
         published = self.engine.paths[0]
         return str(published) if published.is_file() or not validate else None

@@ -1,6 +1,4 @@
-"""Which case a clinician sees next, and how well the models do on what has been labelled."""
+"""Which case a clinician sees next, whether what comes back can be used, and how well the models do on it.
 
-from rarevoxel.learning.scoring import RegionDiceScoring
-from rarevoxel.learning.strategy import FirstCase, RandomCase
-
-__all__ = ["FirstCase", "RandomCase", "RegionDiceScoring"]
+Import the parts by name: `quality` needs neither torch nor the host, `scoring` and `strategy` are classes of the host.
+"""

@@ -22,7 +22,7 @@ from rarevoxel.report.png import to_png, wrap
 LABEL_COLOURS = {EDEMA: "#56B4E9", ENHANCING: "#F0E442", NECROSIS: "#D55E00", CAVITY: "#CC79A7"}
 """In drawing order, the innermost last; colours of Okabe and Ito."""
 
-_AXES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
+VIEWS = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 """View -> the RAS axes that run leftwards and upwards on it, and the one it cuts."""
 
 _LETTERS = "RAS"
@@ -97,8 +97,7 @@ def draw_case(
     def axes(left: float, up: float, wide: float, tall: float) -> Axes:
         return figure.add_axes((left / width, 1 - (up + tall) / height, wide / width, tall / height))
 
-    values = array[array != 0]
-    window = (float(np.percentile(values, 0.5)), float(np.percentile(values, 99.7))) if values.size else (0.0, 1.0)
+    window = intensity_window(array)
     for number, (panel, mask) in enumerate(zip(panels, masks, strict=True)):
         left = _MARGIN + number * (_PANEL + _GAP)
         middle = (left + _PANEL / 2) / width
@@ -111,13 +110,19 @@ def draw_case(
             "sagittal": (left + x * low_scale + _GAP, header + top + _GAP, y * low_scale, low),
         }
         for view, place in places.items():
-            _draw_view(axes(*place), array, mask, view, cuts, spacing, window)
+            draw_view(axes(*place), array, mask, view, cuts, spacing, window)
     if title:
         figure.text(0.5, 1 - 0.12 / height, title, color="white", size=16, weight="bold", ha="center", va="top")
-    _legend(figure, masks, (footer - 0.08) / height)
+    draw_legend(figure, masks, (footer - 0.08) / height)
     if foot:
         figure.text(0.5, 0.12 / height, foot, color="white", size=12, ha="center", va="bottom", linespacing=1.35)
     return to_png(figure)
+
+
+def intensity_window(array: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the intensities to show black and white: percentiles 0.5 and 99.7 of what is not background."""
+    values = array[array != 0]
+    return (float(np.percentile(values, 0.5)), float(np.percentile(values, 99.7))) if values.size else (0.0, 1.0)
 
 
 def to_ras(array: npt.NDArray[Any], affine: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
@@ -165,7 +170,7 @@ def plane(array: npt.NDArray[Any], view: str, index: int) -> npt.NDArray[Any]:
         view: `axial` (right | anterior up), `coronal` (right | superior up), `sagittal` (anterior | superior up).
         index: along the axis the view cuts.
     """
-    cut: npt.NDArray[Any] = np.take(array, index, axis=_AXES[view][2])
+    cut: npt.NDArray[Any] = np.take(array, index, axis=VIEWS[view][2])
     return cut[::-1, ::-1].T
 
 
@@ -194,7 +199,7 @@ def _crop(
     return array[box], [mask[box] for mask in masks], (moved[0], moved[1], moved[2])
 
 
-def _draw_view(
+def draw_view(
     axes: Axes,
     array: npt.NDArray[Any],
     mask: npt.NDArray[np.uint8],
@@ -203,7 +208,18 @@ def _draw_view(
     spacing: tuple[float, float, float],
     window: tuple[float, float],
 ) -> None:
-    across, up, through = _AXES[view]
+    """Draw one slice with the outlines of a mask and letters for the directions, in mm.
+
+    Args:
+        axes: what is drawn on.
+        array: image `(R, A, S)`.
+        mask: `CLIENT_LABELS` of the same shape.
+        view: `axial`, `coronal` or `sagittal`.
+        cuts: the slice along each axis.
+        spacing: mm along each axis.
+        window: intensities shown black and white.
+    """
+    across, up, through = VIEWS[view]
     picture, outline = plane(array, view, cuts[through]), plane(mask, view, cuts[through])
     rows, columns = picture.shape
     wide, tall = columns * spacing[across], rows * spacing[up]
@@ -225,7 +241,8 @@ def _draw_view(
     axes.text(0.5, 0.99, _LETTERS[up], ha="center", va="top", **letters)
 
 
-def _legend(figure: Figure, masks: Sequence[npt.NDArray[np.uint8]], top: float) -> None:
+def draw_legend(figure: Figure, masks: Sequence[npt.NDArray[np.uint8]], top: float) -> None:
+    """Say below `top` (0 to 1, of the figure's height) which colour is which label of the masks."""
     handles = list(_handles(masks))
     if handles:
         legend = figure.legend(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -104,6 +105,14 @@ class BalancedMixUp:
         """Return the next lambdas, float32 `(batch_size,)`; all equal with `per="batch"`."""
         drawn = self._rng.beta(self.alpha, 1.0, size=batch_size if self.per == "item" else 1)
         return torch.as_tensor(drawn, dtype=torch.float32).expand(batch_size).clone()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of the sequence of lambdas: plain numbers."""
+        return dict(self._rng.bit_generator.state)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with the sequence from a `state`."""
+        self._rng.bit_generator.state = dict(state)
 
     def mix(self, instance: Pair, balanced: Pair) -> tuple[torch.Tensor, MixedTarget]:
         """Return the mixed image and target of two batches `(image, target)`.

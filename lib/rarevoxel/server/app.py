@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -18,16 +19,23 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from rarevoxel import __version__
 from rarevoxel.config import AppConfig, load_config
-from rarevoxel.datastore import StudiesDatastore
 from rarevoxel.datastore.proposals import Proposals
-from rarevoxel.errors import ConfigError, NotFoundError, RareVoxelError, RequestError
+from rarevoxel.datastore.server_lock import take_server_lock
+from rarevoxel.datastore.studies import StudiesDatastore
+from rarevoxel.errors import ConfigError, ForbiddenError, NotFoundError, RareVoxelError, RequestError
 from rarevoxel.inference.engine import Engine, Prediction
 from rarevoxel.inference.task import SegmentationTask
 from rarevoxel.labels import LabelScheme
-from rarevoxel.learning import FirstCase, RandomCase, RegionDiceScoring
-from rarevoxel.server.http import answering, answering_class
+from rarevoxel.learning.scoring import RegionDiceScoring
+from rarevoxel.learning.strategy import FirstCase, RandomCase
+from rarevoxel.report.gate import write_run_report
+from rarevoxel.server.background import follow_server, stop_with_server
+from rarevoxel.server.guard.config import VARIABLE, GuardConfig
+from rarevoxel.server.guard.redact import Redactor, redact_logs
+from rarevoxel.server.http import HttpError, answering, answering_class
+from rarevoxel.training.registry import Registry
 from rarevoxel.training.run import Places
-from rarevoxel.training.task import TumorTrainTask
+from rarevoxel.training.task import TumorTrainTask, check_patients
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +63,11 @@ class RareVoxelApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
+        follow_server()
         self.app_folder = Path(app_dir)
+        if VARIABLE in os.environ:
+            # Also in the processes that train and score for a server, whose lines end up in its log and its replies.
+            redact_logs(Redactor.of(GuardConfig.from_environment(), app=app_dir))
         self.app_config = _with_conf(load_config(self.app_folder / "app.toml"), conf)
         self.chosen = _chosen_models(self.app_config, conf)
         self.engines = {
@@ -122,9 +134,40 @@ class RareVoxelApp(MONAILabelApp):
         return run
 
     def on_init_complete(self) -> None:
-        """Warm the models up in the background, so that the first click is answered like any other."""
+        """Take the folder for this server, then warm the models up, so that the first click is answered like any other.
+
+        Only servers come here, not the processes that train for them.
+
+        Raises:
+            ConflictError: when another server uses the studies folder.
+        """
+        if isinstance(self._datastore, StudiesDatastore):
+            take_server_lock(self.studies, settings.MONAI_LABEL_SERVER_PORT)
+        stop_with_server()
+        self._note_interrupted()
+        self._recover_models()
         super().on_init_complete()
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """Return the receipt of the label that was saved, which becomes part of the reply."""
+        logger.info("label of case %s saved", image_id)
+        store = self._datastore
+        return store.receipt(image_id) if isinstance(store, StudiesDatastore) else {}
+
+    def _note_interrupted(self) -> None:
+        for name, task in self._trainers.items():
+            stats = task.stats()
+            if stats.get("status") == "interrupted":
+                logger.warning("the last training of %s was %s", name, stats["note"])
+
+    def _recover_models(self) -> None:
+        """Finish what a crash left half done while weights were put into service; the engines cope without it."""
+        for name in self.chosen:
+            try:
+                Registry(self.app_folder, name, self.app_config.gate.keep).recover()
+            except (OSError, RareVoxelError) as error:
+                logger.warning("the weights of %s could not be put in order: %s", name, error)
 
     def _warm_up(self) -> None:
         for name, task in self._infers.items():
@@ -165,7 +208,10 @@ class RareVoxelApp(MONAILabelApp):
             HttpError: 404 for an unknown model, 409 with too few labels, 422 for an impossible option.
         """
         self.check_training(request)
-        return super().train(dict(request))
+        stats = super().train(dict(request))
+        if stats.get("run"):
+            write_run_report(Places.of(self.app_folder, str(request["model"]), stats["run"]).run)
+        return stats
 
     @answering
     def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
@@ -197,6 +243,23 @@ class RareVoxelApp(MONAILabelApp):
         if model is not None:
             answering(self.check_model)(model)
 
+    def model_file(self, model: str, validate: bool = True) -> str | None:
+        """Return the published weight file of a model, None while there is none.
+
+        Args:
+            model: model name.
+            validate: the host passes False when it is about to replace the file by one that a client sent.
+
+        Raises:
+            HttpError: 403 then; 404 for an unknown model.
+        """
+        answering(self.check_model)(model)
+        if not validate:
+            msg = f"weights sent by a client are never taken for model {model!r}"
+            raise HttpError(ForbiddenError(msg, "train the model, or put an earlier version back: rarevoxel rollback"))
+        path: str | None = self._infers[model].get_path()
+        return path
+
     def check_model(self, model: str) -> None:
         """Raise unless a model of this name is offered.
 
@@ -206,15 +269,17 @@ class RareVoxelApp(MONAILabelApp):
         _check_known("model", model, self._infers)
 
     def check_training(self, request: Mapping[str, Any]) -> None:
-        """Raise unless a training request names a model and possible options.
+        """Raise unless a training request names a model and possible options, and there is enough to train on.
 
         Raises:
             NotFoundError: for an unknown model.
             RequestError: for an impossible option.
+            ConflictError: with too few labelled patients.
         """
         model = str(request.get("model") or "")
         self.check_model(model)
         self._trainers[model].options(request)
+        check_patients(self.datastore())
 
     def _check_image(self, request: Mapping[str, Any], datastore: Datastore) -> None:
         """Only cases of the datastore, uploads and sessions are read; never a path a client names."""

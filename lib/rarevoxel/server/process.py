@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -33,6 +33,7 @@ class ServerProcess:
         log: file that receives everything the server prints.
         port: port to listen on; a free one when None.
         options: further arguments of `rarevoxel serve`.
+        environment: of the server; this process's when None.
 
     Raises:
         ConflictError: on entering, when something listens on the port already.
@@ -43,13 +44,21 @@ class ServerProcess:
     """
 
     def __init__(
-        self, studies: Path, *, home: Path, log: Path, port: int | None = None, options: Sequence[str] = ()
+        self,
+        studies: Path,
+        *,
+        home: Path,
+        log: Path,
+        port: int | None = None,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.host = "127.0.0.1"
         self.port = free_port(self.host) if port is None else port
         self.log = log
         self.command = [sys.executable, "-m", "rarevoxel", "serve", str(studies), "--home", str(home)]
         self.command += ["--host", self.host, "--port", str(self.port), *options]
+        self.environment = dict(os.environ if environment is None else environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._stream: IO[bytes] | None = None
 
@@ -74,7 +83,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._stream,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**self.environment, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
         except BaseException:
@@ -112,7 +121,7 @@ class ServerProcess:
             )
 
     def wait_until_ready(self, seconds: float) -> float:
-        """Wait until `GET /info/` is answered with 200.
+        """Wait until `GET /health` is answered with 200.
 
         Args:
             seconds: how long to wait at most.
@@ -143,7 +152,7 @@ class ServerProcess:
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
         try:
-            connection.request("GET", "/info/")
+            connection.request("GET", "/health")
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False

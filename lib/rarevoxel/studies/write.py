@@ -39,6 +39,7 @@ class StudiesReport:
     Args:
         prepared: ids of the cases now in the folder.
         labelled: ids whose label map was written.
+        empty: of those, the ids whose label map has no labelled voxel.
         kept: ids whose existing final label was left as it was.
         refused: cases that were not written, with reasons.
         warnings: what was assumed, a sentence each.
@@ -46,6 +47,7 @@ class StudiesReport:
 
     prepared: tuple[str, ...] = ()
     labelled: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class StudiesReport:
         return {
             "prepared": list(self.prepared),
             "labelled": list(self.labelled),
+            "empty": list(self.empty),
             "kept": list(self.kept),
             "refused": [refusal.to_dict() for refusal in self.refused],
             "warnings": list(self.warnings),
@@ -77,6 +80,7 @@ class _Written:
     shows: str
     labelled: bool
     kept: bool
+    empty: bool
 
 
 def write_studies(
@@ -138,6 +142,7 @@ def write_studies(
     return StudiesReport(
         prepared=tuple(item.id for item in written),
         labelled=tuple(item.id for item in written if item.labelled),
+        empty=tuple(item.id for item in written if item.empty),
         kept=tuple(item.id for item in written if item.kept),
         refused=tuple(sorted(refused, key=lambda refusal: refusal.id)),
         warnings=tuple(warning for case in usable if labels and case.id in ids for warning in case.warnings),
@@ -176,7 +181,9 @@ def _write_case(case: Case, options: _Options) -> _Written:
     kept = any((final / f"{case.id}{suffix}").exists() for suffix in _LABEL_SUFFIXES) and not options.force
     if labels is not None and not kept:
         write_labels(final / f"{case.id}.nii.gz", labels, grid.affine)
-    return _Written(case.id, study, display, labels is not None and not kept, labels is not None and kept)
+    new = labels is not None and not kept
+    empty = labels is not None and not kept and not labels.any()
+    return _Written(case.id, study, display, labelled=new, kept=labels is not None and kept, empty=empty)
 
 
 def _check_place(case: Case, options: _Options) -> None:

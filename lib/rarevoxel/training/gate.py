@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
-from rarevoxel.evaluation import mean_dice
+from rarevoxel.evaluation import region_dice
 from rarevoxel.inference.engine import Engine
-from rarevoxel.inference.score import score_case
-from rarevoxel.volumes import replace_file
+from rarevoxel.inference.sources import sources
+from rarevoxel.labels import REGIONS, labels_to_regions
+from rarevoxel.lineage import WeightFile
+from rarevoxel.networks import load_weights
+from rarevoxel.statistics.sizes import jsonable
+from rarevoxel.training.decision import Compared, decide, describe_test, pair
+from rarevoxel.volumes import file_sha256, read_labels
 
 logger = logging.getLogger(__name__)
 
@@ -25,64 +32,140 @@ class Verdict:
     Attributes:
         publish: whether the candidate goes into service.
         reason: one sentence with the numbers.
-        candidate: mean region Dice of the candidate on the hold-out.
+        candidate: mean region Dice of the candidate over hold-out patients; None when it was not scored.
         incumbent: the same of the weights in service; None when there are none.
         cases: case id -> region -> (incumbent, candidate) Dice.
+        n: hold-out patients.
+        difference: candidate minus incumbent.
+        lower_bound: one-sided lower confidence bound of the difference.
+        test: what the bound is of.
+        regions: region -> mean difference over the patients that have it.
+        too_few: whether there were fewer patients than the gate asks for.
+        against: the weights in service it was compared with.
     """
 
     publish: bool
     reason: str
-    candidate: float
+    candidate: float | None
     incumbent: float | None
     cases: dict[str, dict[str, tuple[float | None, float]]]
+    n: int = 0
+    difference: float | None = None
+    lower_bound: float | None = None
+    test: str = ""
+    regions: dict[str, float] = field(default_factory=dict)
+    too_few: bool = False
+    against: WeightFile | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain data that JSON has numbers for."""
+        plain: dict[str, Any] = jsonable(asdict(self))
+        return plain
+
+
+@dataclass(frozen=True)
+class _Score:
+    """One prediction: Dice per region, and which regions it claims and the truth has."""
+
+    dice: dict[str, float]
+    claimed: frozenset[str]
+    true: frozenset[str]
 
 
 def judge(
-    config: AppConfig, candidate: Path, incumbents: Sequence[Path], holdout: Sequence[Mapping[str, str]]
+    config: AppConfig,
+    candidate: Path,
+    incumbents: Sequence[Path],
+    holdout: Sequence[Mapping[str, str]],
+    patients: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Compare a candidate with the weights in service, as they would be served, on the hold-out.
 
-    Both predict every hold-out case through the inference engine on the display grid. The candidate is published
-    when its mean region Dice is higher, or when there is nothing usable in service.
+    Both predict every hold-out case through the inference engine on the display grid; `decide` has the rule. Without
+    anything usable in service a candidate is published when it finds something. One that is not made of finite
+    numbers, or that finds nothing in any case while there is tumour, never is.
 
     Args:
-        config: application configuration.
+        config: application configuration, the gate's margins among it.
         candidate: weight file of the candidate.
-        incumbents: weight files in service, in order of preference.
+        incumbents: weight files in service, in order of preference, as `Engine` takes them.
         holdout: `{"id", "image", "label"}` of the hold-out cases.
+        patients: case id -> patient id; each case is a patient of its own when None.
     """
-    ours = _scores(Engine(config, [candidate]), holdout)
+    unusable = _unusable(candidate)
+    if unusable or not holdout:
+        return Verdict(False, f"not published: {unusable or 'there is no hold-out case'}", None, None, {})
+    ours, _ = _scores(Engine(config, [candidate]), holdout)
+    theirs, against = _in_service(config, incumbents, holdout)
+    compared = {
+        case: Compared(
+            (patients or {}).get(case, case),
+            {region: (theirs[case].dice[region] if theirs else 0.0, score.dice[region]) for region in score.dice},
+            score.true | score.claimed | (theirs[case].claimed if theirs else frozenset()),
+        )
+        for case, score in ours.items()
+    }
+    paired = pair(compared, config.gate.confidence)
+    n, short = paired.n, paired.n < config.gate.minimum_n
+    blind = any(score.true for score in ours.values()) and not any(score.claimed for score in ours.values())
+    counted = f"on {n} hold-out patient{'s' if n != 1 else ''}"
+    if theirs is None:
+        cases: dict[str, dict[str, tuple[float | None, float]]] = {
+            case: {region: (None, dice) for region, dice in score.dice.items()} for case, score in ours.items()
+        }
+        reason = f"published: mean region Dice {paired.candidate:.3f} {counted}, nothing in service"
+        if blind:
+            reason = f"not published: the candidate finds nothing {counted}, and there is tumour"
+        return Verdict(not blind, reason, paired.candidate, None, cases, n, too_few=short)
+    publish, reason = decide(paired, config.gate)
+    if against and file_sha256(candidate) == against.sha256:
+        publish, reason = False, "not published: the candidate is, byte for byte, what is in service"
+    elif blind:
+        publish, reason = False, f"not published: the candidate finds nothing {counted}, and there is tumour"
+    return Verdict(
+        publish,
+        reason,
+        paired.candidate,
+        paired.incumbent,
+        {case: dict(entry.dice) for case, entry in compared.items()},
+        n,
+        paired.difference,
+        paired.lower_bound,
+        describe_test(config.gate),
+        paired.regions,
+        short,
+        against,
+    )
+
+
+def _unusable(candidate: Path) -> str:
+    """Why a candidate cannot be served whatever it scores; empty if it can."""
+    network, *_ = load_weights(candidate)
+    broken = [name for name, value in network.state_dict().items() if not bool(value.isfinite().all())]
+    return f"the candidate holds weights that are no finite numbers ({broken[0]})" if broken else ""
+
+
+def _in_service(
+    config: AppConfig, incumbents: Sequence[Path], holdout: Sequence[Mapping[str, str]]
+) -> tuple[dict[str, _Score] | None, WeightFile | None]:
+    if not incumbents or next(sources(incumbents), None) is None:
+        return None, None
     try:
-        theirs = _scores(Engine(config, incumbents), holdout) if any(p.is_file() for p in incumbents) else None
+        return _scores(Engine(config, incumbents), holdout)
     except ModelError as error:
         logger.warning("the weights in service cannot be judged: %s", error)
-        theirs = None
-    new, n = mean_dice(list(ours.values())), len(ours)
-    old = None if theirs is None else mean_dice(list(theirs.values()))
-    cases = {
-        case: {region: (theirs[case][region] if theirs else None, score) for region, score in scores.items()}
-        for case, scores in ours.items()
-    }
-    counted = f"on {n} hold-out case{'s' if n != 1 else ''}"
-    if not math.isfinite(new):
-        return Verdict(False, f"not published: the candidate has no finite score {counted}", new, old, cases)
-    if old is None:
-        return Verdict(True, f"published: mean region Dice {new:.3f} {counted}, nothing in service", new, None, cases)
-    better = new > old
-    verb = "published" if better else "not published"
-    reason = f"{verb}: mean region Dice {new:.3f} against {old:.3f} of the weights in service, {counted}"
-    return Verdict(better, reason, new, old, cases)
+        return None, None
 
 
-def publish(candidate: Path, target: Path) -> None:
-    """Put a weight file into service so that readers see the old file or the whole new one.
+def _scores(engine: Engine, holdout: Sequence[Mapping[str, str]]) -> tuple[dict[str, _Score], WeightFile]:
+    scores = {}
+    model: Mapping[str, Any] = {}
+    for case in holdout:
+        prediction = engine.predict(Path(case["image"]))
+        truth, model = read_labels(Path(case["label"])), prediction.model
+        scores[case["id"]] = _Score(region_dice(prediction.labels, truth), _regions(prediction.labels), _regions(truth))
+    return scores, WeightFile(str(model["version"]), str(model["sha256"]))
 
-    Args:
-        candidate: the file to copy; it stays where it is.
-        target: the published file.
-    """
-    replace_file(target, candidate.read_bytes())
 
-
-def _scores(engine: Engine, holdout: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
-    return {case["id"]: score_case(engine, Path(case["image"]), Path(case["label"])) for case in holdout}
+def _regions(labels: Any) -> frozenset[str]:
+    return frozenset(name for name, mask in zip(REGIONS, labels_to_regions(labels), strict=True) if np.any(mask))

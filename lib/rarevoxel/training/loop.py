@@ -5,49 +5,34 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import CacheDataset
 from torch import nn
 from tqdm import tqdm
 
 from rarevoxel.config import AppConfig
-from rarevoxel.errors import TrainingError
+from rarevoxel.errors import InputError, TrainingError
 from rarevoxel.evaluation import dice, mean_dice
 from rarevoxel.inference.windows import predict_logits
 from rarevoxel.labels import REGIONS
-from rarevoxel.networks import fast_dtype
 from rarevoxel.sampling import MixedLoss
+from rarevoxel.training.checkpoint import SAVE_INTERVAL_S, CheckpointFile, fingerprint_of
+from rarevoxel.training.fitting import Fitting, History, finished
 from rarevoxel.training.options import TrainOptions
-from rarevoxel.training.patches import CACHED_CASES, PatchBatches, Target
+from rarevoxel.training.patches import PatchBatches
+from rarevoxel.training.step import Target, follow, optimize
+from rarevoxel.training.tolerant import cached_cases, readable
 from rarevoxel.transforms import Stage, build_transforms
 
 logger = logging.getLogger(__name__)
 
 AVERAGING = 0.99
 """Decay of the moving average of the weights per step; less at first, so that the start is forgotten."""
-
-
-@dataclass
-class History:
-    """What happened, epoch by epoch.
-
-    Attributes:
-        loss: mean training loss per epoch.
-        dice: epoch -> mean hold-out Dice per region, at network spacing.
-        best_epoch: epoch with the best mean region Dice.
-        best_dice: that Dice.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    dice: dict[int, dict[str, float]] = field(default_factory=dict)
-    best_epoch: int = 0
-    best_dice: float = -1.0
 
 
 def fit(
@@ -60,10 +45,17 @@ def fit(
     *,
     regions: Sequence[str] = tuple(REGIONS),
     on_epoch: Callable[[int, History], None] = lambda epoch, history: None,
+    select: bool = True,
+    checkpoint: Path | None = None,
+    fingerprint: str = "",
+    save_interval_s: float = SAVE_INTERVAL_S,
 ) -> tuple[dict[str, torch.Tensor], History]:
     """Train a network and return the weights of its best epoch, or without a hold-out those of the last.
 
     What is validated and returned is a moving average of the weights, which a handful of cases disturbs less.
+
+    With a checkpoint, a fit that was interrupted goes on after the last epoch that was saved, and on the same machine
+    with the same number of threads it ends with the same weights, to the bit, as one that was not.
 
     Args:
         network: on the device it is to be trained on; trained in place. Its output channels are `regions`.
@@ -75,51 +67,83 @@ def fit(
         holdout: the same of the cases to validate on.
         regions: the first of `REGIONS` that the network has channels for; `("WT",)` for a binary network.
         on_epoch: called after every epoch with its number and the history so far.
+        select: return the best epoch's weights; else the last epoch's, and validation only shows the progress.
+        checkpoint: file to save to after epochs and to go on from; one of another fit is not used.
+        fingerprint: of what the result depends on beside the arguments, for example of the cases' voxels.
+        save_interval_s: seconds between two checkpoints at least; the last epoch is always saved.
 
     Returns:
-        The best epoch's `state_dict` (on the CPU) and the history.
+        The `state_dict` (on the CPU) and the history.
 
     Raises:
-        TrainingError: when the loss is no longer finite, naming the cases of the step.
+        TrainingError: when the loss is no longer finite, naming the cases of the step; when no case can be read.
     """
+    file = None
+    if checkpoint is not None:
+        given = {"given": fingerprint, "regions": list(regions), "select": select}
+        file = CheckpointFile(checkpoint, _fingerprint(given, network, config, options, train, holdout))
+    state = file.read() if file else None
+    if state and (done := finished(state, options.max_epochs)):
+        return done
     config = replace(config, training=replace(config.training, patches_per_case=options.patches_per_case))
     torch.manual_seed(options.seed)
     device = next(network.parameters()).device
     sampler = "pos_neg" if options.sampler == "auto" else options.sampler
     patches = PatchBatches(config, train, sampler, options.seed)
-    judges = _judges(config, holdout)
+    judges = cached_cases(holdout, build_transforms(config, Stage.VALIDATE))
     loss_function = _Regions(MixedLoss(loss_function), len(regions))
     steps = options.max_epochs * math.ceil(len(train) * options.patches_per_case / options.batch_size)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=options.learning_rate, weight_decay=config.training.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps + 1, pct_start=0.1)
-    average, steps_done = deepcopy(network), 0
-    history, best, started = History(), deepcopy(network.state_dict()), time.monotonic()
-    for epoch in tqdm(range(1, options.max_epochs + 1), desc="train", unit="epoch", disable=None):
+    run = Fitting(network, patches, options.learning_rate, config.training.weight_decay, steps)
+    if state:
+        run.resume(state)
+    history, started, saved = run.history, time.monotonic(), time.monotonic()
+    epochs = range(run.epoch + 1, options.max_epochs + 1)
+    for epoch in tqdm(epochs, desc="train", unit="epoch", initial=run.epoch, total=options.max_epochs, disable=None):
         network.train()
         losses = []
-        for image, target, names in patches.epoch(options.batch_size):
-            losses.append(optimize(network, loss_function, optimizer, image.to(device), target.to(device), names))
-            schedule.step()
-            steps_done += 1
-            follow(average, network, min(AVERAGING, steps_done / (steps_done + 10)))
+        for image, target, parts in patches.epoch(options.batch_size):
+            losses.append(optimize(network, loss_function, run.optimizer, image.to(device), target.to(device), parts))
+            run.schedule.step()
+            run.steps += 1
+            follow(run.average, network, min(AVERAGING, run.steps / (run.steps + 10)))
+        run.epoch = epoch
         history.loss.append(float(np.mean(losses)))
+        history.skipped.update(patches.skipped)
         last = epoch == options.max_epochs
         if holdout and (last or epoch % config.training.val_interval == 0):
-            history.dice[epoch] = _validate(average, judges, config, device, regions)
+            history.dice[epoch] = _validate(run.average, judges, config, device, regions, history)
             score = float(np.mean(list(history.dice[epoch].values())))
-            if score > history.best_dice:
-                history.best_epoch, history.best_dice = epoch, score
-                best = _weights(average)
+            if not select or score > history.best_dice:
+                run.keep(score)
         elif last:
-            history.best_epoch, best = epoch, _weights(average)
+            run.keep()
         logger.info(
             "epoch %d/%d loss %.4f dice %s (%.0f s)",
             epoch, options.max_epochs, history.loss[-1], history.dice.get(epoch, "-"), time.monotonic() - started,
         )  # fmt: skip
+        if file and (last or time.monotonic() - saved >= save_interval_s):
+            run.save(file)
+            saved = time.monotonic()
         on_epoch(epoch, history)
-    return best, history
+    return run.best, history
+
+
+def _fingerprint(
+    given: Mapping[str, Any],
+    network: nn.Module,
+    config: AppConfig,
+    options: TrainOptions,
+    train: Sequence[dict[str, Any]],
+    holdout: Sequence[dict[str, Any]],
+) -> str:
+    content = {
+        **given,
+        "config": asdict(config),
+        "options": {key: value for key, value in options.to_dict().items() if key != "resume"},
+        "train": [case["id"] for case in train],
+        "holdout": [case["id"] for case in holdout],
+    }
+    return fingerprint_of(content, network.state_dict())
 
 
 class _Regions(nn.Module):
@@ -135,70 +159,30 @@ class _Regions(nn.Module):
         return value
 
 
-def _judges(config: AppConfig, cases: Sequence[dict[str, Any]]) -> Any:
-    transforms = build_transforms(config, Stage.VALIDATE)
-    return CacheDataset(list(cases), transforms, cache_num=CACHED_CASES, num_workers=1, progress=False)
-
-
-def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-
-
-def optimize(
-    network: nn.Module,
-    loss_function: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    image: torch.Tensor,
-    target: Target,
-    names: Sequence[str],
-) -> float:
-    """Take one optimisation step, in the precision the device is fast in, and return the loss.
-
-    Args:
-        network: trained in place.
-        loss_function: called with float32 logits and the target.
-        optimizer: of the network's parameters.
-        image: `(B, C, H, W, D)` on the network's device.
-        target: `(B, R, H, W, D)`, or what else the loss function takes.
-        names: cases the batch is made of, for errors.
-
-    Raises:
-        TrainingError: when the loss is not finite; the network is left as it was.
-    """
-    dtype = fast_dtype(image.device)
-    image = image.contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        logits = network(image)
-    loss = loss_function(logits.float(), target)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        msg = f"the loss became {value} on patches of {sorted(set(names))}"
-        raise TrainingError(msg, "lower the learning rate, or check these cases' images and labels")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-    optimizer.step()
-    return value
-
-
-@torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the weights of `average` towards those of `network`: `average * decay + network * (1 - decay)`."""
-    for mean, current in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(current, 1 - decay)
-
-
 def _validate(
-    network: nn.Module, judges: Any, config: AppConfig, device: torch.device, regions: Sequence[str]
+    network: nn.Module,
+    judges: Any,
+    config: AppConfig,
+    device: torch.device,
+    regions: Sequence[str],
+    history: History,
 ) -> dict[str, float]:
     network.eval()
     multiple = 2 ** (len(config.network.filters) - 1)
     scores: list[dict[str, float]] = []
-    for case in judges:
+    for position, entry in enumerate(judges.data):
+        try:
+            case = readable(judges[position])
+        except InputError as error:
+            history.skipped[str(entry["id"])] = error.message
+            continue
         image = case["image"].as_tensor()[None].to(device)
         settings = config.inference
         logits = predict_logits(network, image, window=settings.window, overlap=settings.overlap, multiple=multiple)
         masks = (torch.sigmoid(logits[0]).cpu() >= settings.threshold).numpy()
         truth = case["label"].as_tensor().numpy() > 0
         scores.append({name: dice(masks[i], truth[i]) for i, name in enumerate(regions)})
+    if not scores:
+        msg = f"none of the {len(judges)} cases to validate on can be read: {history.skipped}"
+        raise TrainingError(msg, "check that the studies folder can be read")
     return {name: mean_dice([{name: score[name]} for score in scores]) for name in regions}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,21 +52,58 @@ INTENSITIES = ("as_trained", "zscore", "skewness")
 power transform that the skewness of the training intensities asks for."""
 
 
+PROPERTIES: dict[str, dict[str, Any]] = {
+    "loss": {
+        "type": "string",
+        "maxLength": 200,
+        "examples": list(LOSS_NAMES),
+        "description": "a loss or a sum of losses such as dice+0.5*focal; auto measures the labels and chooses",
+    },
+    "max_epochs": {"type": "integer", "minimum": 1, "maximum": 10_000, "description": "passes over the cases"},
+    "learning_rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "description": "peak learning rate"},
+    "batch_size": {"type": "integer", "minimum": 1, "maximum": 64, "description": "patches per step"},
+    "patches_per_case": {"type": "integer", "minimum": 1, "maximum": 64, "description": "patches per case and epoch"},
+    "seed": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "description": "seed of everything random"},
+    "pretrained": {"type": "boolean", "default": True, "description": "start from the weights in service"},
+    "sampler": {"type": "string", "enum": list(SAMPLERS), "default": "auto", "description": "how patches are drawn"},
+    "filter": {
+        "type": "string",
+        "maxLength": 200,
+        "examples": list(FILTER_NAMES),
+        "default": "none",
+        "description": "rules joined by + that leave training cases out, each with a reason",
+    },
+    "intensity": {
+        "type": "string",
+        "enum": list(INTENSITIES),
+        "default": "as_trained",
+        "description": "intensity preprocessing",
+    },
+    "resume": {
+        "type": "boolean",
+        "default": True,
+        "description": "go on with an interrupted run of the same options and cases",
+    },
+}
+"""What every option may be, as JSON schema: the one place of all bounds."""
+
+
 @dataclass(frozen=True)
 class TrainOptions:
-    """Validated options of one run.
+    """Validated options of one run; `PROPERTIES` has their bounds.
 
     Args:
         loss: a name or sum that `rarevoxel.losses.build_loss` takes; `auto` measures the labels and chooses.
-        max_epochs: 1 to 10000.
-        learning_rate: above 0, at most 1.
-        batch_size: patches per step, 1 to 64.
-        patches_per_case: patches drawn per case and epoch, 1 to 64.
-        seed: any whole number from 0.
+        max_epochs: passes over the training cases.
+        learning_rate: peak of the one-cycle schedule.
+        batch_size: patches per step.
+        patches_per_case: patches drawn per case and epoch.
+        seed: of everything random.
         pretrained: start from the weights in service instead of from noise.
         sampler: one of `SAMPLERS`: how patches are drawn.
         filter: names of `FILTER_NAMES` joined by `+`: which training cases are left out, with reasons.
         intensity: one of `INTENSITIES`.
+        resume: go on with an interrupted run of the same options and cases, if there is one.
     """
 
     loss: str
@@ -77,6 +116,7 @@ class TrainOptions:
     sampler: str = "auto"
     filter: str = "none"
     intensity: str = "as_trained"
+    resume: bool = True
 
     @classmethod
     def from_request(cls, request: Mapping[str, Any], config: AppConfig, loss: str) -> TrainOptions:
@@ -87,29 +127,37 @@ class TrainOptions:
         Raises:
             RequestError: naming the option, the value found and what was expected.
         """
-        known = cls.__dataclass_fields__
-        unknown = sorted(set(request) - set(known) - _HOST_KEYS)
+        unknown = sorted(set(request) - set(PROPERTIES) - _HOST_KEYS)
         if unknown:
-            msg = f"unknown training option {unknown}, expected some of {sorted(known)}"
-            raise RequestError(msg, "remove the option or mend its name")
-        values = {key: _first(value) for key, value in request.items() if key in known}
-        training = config.training
-        chosen = str(values.get("loss") or loss)
-        check_loss_name(chosen)
-        filtered = str(values.get("filter") or "none")
-        parse_filter(filtered)
-        return cls(
-            loss=chosen,
-            max_epochs=_whole(values, "max_epochs", training.max_epochs, 1, 10_000),
-            learning_rate=_number(values, "learning_rate", training.learning_rate, 0.0, 1.0),
-            batch_size=_whole(values, "batch_size", training.batch_size, 1, 64),
-            patches_per_case=_whole(values, "patches_per_case", training.patches_per_case, 1, 64),
-            seed=_whole(values, "seed", training.seed, 0, 2**31 - 1),
-            pretrained=_switch(values, "pretrained", True),
-            sampler=_one_of(values, "sampler", SAMPLERS),
-            filter=filtered,
-            intensity=_one_of(values, "intensity", INTENSITIES),
-        )
+            shown = [name[:40] for name in unknown[:5]]
+            near = [difflib.get_close_matches(name, PROPERTIES, n=1, cutoff=0.0)[0] for name in shown]
+            msg = f"unknown training option {shown}, expected some of {sorted(PROPERTIES)}"
+            raise RequestError(msg, f"did you mean {', '.join(dict.fromkeys(near))}?")
+        schema = cls.schema(config, loss)["properties"]
+        values = {name: _value(name, request.get(name), schema[name]) for name in PROPERTIES}
+        check_loss_name(values["loss"])
+        parse_filter(values["filter"])
+        return cls(**values)
+
+    @staticmethod
+    def schema(config: AppConfig, loss: str = "auto") -> dict[str, Any]:
+        """Return the options as JSON schema (draft 2020-12), with the defaults of an app.
+
+        Args:
+            config: gives the defaults.
+            loss: the model's own loss.
+        """
+        properties = deepcopy(PROPERTIES)
+        for name in ("max_epochs", "learning_rate", "batch_size", "patches_per_case", "seed"):
+            properties[name]["default"] = getattr(config.training, name)
+        properties["loss"]["default"] = loss
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "Training options",
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": False,
+        }
 
     @staticmethod
     def choices(config: AppConfig, loss: str) -> dict[str, Any]:
@@ -122,6 +170,7 @@ class TrainOptions:
             "batch_size": training.batch_size,
             "patches_per_case": training.patches_per_case,
             "pretrained": True,
+            "resume": True,
             "sampler": list(SAMPLERS),
             "filter": list(FILTER_NAMES),
             "intensity": list(INTENSITIES),
@@ -132,45 +181,59 @@ class TrainOptions:
         return asdict(self)
 
 
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, (list, tuple)) and value else value
+def _value(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
+    empty = value is None or value == "" or (value == [] and schema["type"] == "string")
+    if not empty and isinstance(value, (list, tuple)) and value:
+        value = value[0]
+        empty = value is None or value == ""
+    if empty:
+        return schema["default"]
+    if schema["type"] == "boolean":
+        return _switch(name, value)
+    if schema["type"] == "string":
+        return _text(name, value, schema)
+    return _number(name, value, schema)
 
 
-def _whole(values: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
-    number = _number(values, name, default, low, high, inclusive=True)
+def _number(name: str, value: Any, schema: Mapping[str, Any]) -> float:
+    whole, high = schema["type"] == "integer", schema["maximum"]
+    low = schema["minimum"] if "minimum" in schema else schema["exclusiveMinimum"]
+    expected = f"{'from' if 'minimum' in schema else 'above'} {low:g} to {high:g}"
+    if whole:
+        expected = f"from {low} to {high}"
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if not (low <= number <= high) or ("exclusiveMinimum" in schema and number == low):
+        hint = f"the default is {schema['default']:g}"
+        raise RequestError(f"{name}: found {_short(value)}, expected a number {expected}", hint)
+    if not whole:
+        return number
     if number != int(number):
-        raise RequestError(f"{name}: found {values[name]!r}, expected a whole number from {low} to {high}")
+        raise RequestError(f"{name}: found {_short(value)}, expected a whole number {expected}")
     return int(number)
 
 
-def _number(
-    values: Mapping[str, Any], name: str, default: float, low: float, high: float, *, inclusive: bool = False
-) -> float:
-    value = values.get(name)
-    if value is None or value == "":
-        return default
-    expected = f"a number {'from' if inclusive else 'above'} {low:g} to {high:g}"
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not (low <= number <= high) or (not inclusive and number == low):
-        raise RequestError(f"{name}: found {value!r}, expected {expected}", f"the default is {default:g}")
-    return number
+def _text(name: str, value: Any, schema: Mapping[str, Any]) -> str:
+    text = str(value)
+    if "enum" in schema and text not in schema["enum"]:
+        raise unknown_name(name, text[:80], schema["enum"])
+    if len(text) > schema.get("maxLength", len(text)):
+        msg = f"{name}: found {len(text)} characters, expected at most {schema['maxLength']}"
+        raise RequestError(msg, f"the default is {schema['default']}")
+    return text
 
 
-def _one_of(values: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
-    value = str(values.get(name) or known[0])
-    if value not in known:
-        raise unknown_name(name, value, known)
-    return value
-
-
-def _switch(values: Mapping[str, Any], name: str, default: bool) -> bool:
-    value = values.get(name, default)
+def _switch(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
     if text not in ("true", "false", "1", "0", "yes", "no"):
-        raise RequestError(f"{name}: found {value!r}, expected true or false")
+        raise RequestError(f"{name}: found {_short(value)}, expected true or false")
     return text in ("true", "1", "yes")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -3,102 +3,60 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rarevoxel import __version__
 from rarevoxel.config import AppConfig
-from rarevoxel.errors import ConflictError, GeometryError, ModelError, RareVoxelError
-from rarevoxel.labels import CLIENT_SCHEME
-from rarevoxel.networks import build_network, load_weights, save_weights
-from rarevoxel.statistics import CaseStatistics, case_statistics
-from rarevoxel.training.gate import judge, publish
-from rarevoxel.training.loop import History
+from rarevoxel.errors import ConflictError, ModelError
+from rarevoxel.inference.sources import load_checked, sources
+from rarevoxel.lineage import WeightFile
+from rarevoxel.networks import build_network, save_weights
+from rarevoxel.training.checkpoint import fingerprint_of
+from rarevoxel.training.fitting import History
+from rarevoxel.training.gate import judge
+from rarevoxel.training.json_file import write_json
+from rarevoxel.training.measure import Measured, measure_cases
 from rarevoxel.training.options import TrainOptions
-from rarevoxel.training.plan import make_plan
-from rarevoxel.training.record import facts, outcome, progress, versions, write_json
-from rarevoxel.training.split import split_cases
+from rarevoxel.training.places import LabelledCase, Places
+from rarevoxel.training.plan import Plan, make_plan
+from rarevoxel.training.record import facts, make_lineage, outcome, progress
+from rarevoxel.training.resume import CHECKPOINTS, begin_run, end_run
+from rarevoxel.training.run_stats import RunStats
+from rarevoxel.training.split import Split, split_cases
 from rarevoxel.training.stages import train_networks
-from rarevoxel.transforms import load_sequences
-from rarevoxel.volumes import Grid, read_label_volume
+from rarevoxel.volumes import file_sha256
 
 __all__ = ["LabelledCase", "Places", "train_model", "write_json"]
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class LabelledCase:
-    """A case with an accepted label.
-
-    Args:
-        id: case id.
-        patient: patient id; decides the side of the split.
-        image: display volume (the transforms find its siblings).
-        label: label map of `CLIENT_LABELS` on the display volume's grid.
-    """
-
-    id: str
-    patient: str
-    image: Path
-    label: Path
-
-    def entry(self) -> dict[str, str]:
-        """Return the case as the transforms take it."""
-        return {"id": self.id, "image": str(self.image), "label": str(self.label)}
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a run reads and writes.
-
-    Args:
-        run: folder of this run: candidate weights, stats and lineage.
-        published: the weight file in service once a site has trained.
-        starter: the weight file in service before that.
-        stats: the JSON file clients see progress in; rewritten whole after every epoch.
-    """
-
-    run: Path
-    published: Path
-    starter: Path
-    stats: Path
-
-    @classmethod
-    def of(cls, app: Path, model: str, run: str = "") -> Places:
-        """Return the places of a model in the app folder that is served.
-
-        Args:
-            app: app folder: `model/` receives weights and runs, `starter/` holds the first weights.
-            model: model name.
-            run: name of the run.
-        """
-        folder = app / "model"
-        return cls(
-            run=folder / model / "runs" / run,
-            published=folder / f"{model}.pt",
-            starter=app / "starter" / "starter.pt",
-            stats=folder / model / "train_stats.json",
-        )
-
-    @property
-    def in_service(self) -> tuple[Path, Path]:
-        """Weight files in order of preference."""
-        return (self.published, self.starter)
+RUNS_KEPT = 10
+"""Run folders kept per model."""
 
 
 def train_model(
-    config: AppConfig, options: TrainOptions, cases: Sequence[LabelledCase], places: Places, *, two_stage: str = ""
+    config: AppConfig,
+    options: TrainOptions,
+    cases: Sequence[LabelledCase],
+    places: Places,
+    *,
+    two_stage: str = "",
+    user: str = "unknown",
 ) -> dict[str, Any]:
     """Train one model and publish it if it is better than the one in service.
 
-    Cases that cannot be read are left out and listed with their reason, and so are training cases that the filter of
-    the options drops. Size statistics come from the labels of all cases that are left; training and judging happen on
-    different patients (see `split_cases`).
+    Cases that cannot be used are left out and listed with their reason, and so are training cases that the filter of
+    the options drops. Size statistics come from the labels of all cases that are left; training, selecting the best
+    epoch and judging happen on different patients (see `split_cases`). The lineage is written whether the weights are
+    published or not. A run of the same options, cases and weights that was interrupted is gone on with where its last
+    checkpoint was, unless the options say otherwise.
 
     Args:
         config: application configuration.
@@ -106,92 +64,158 @@ def train_model(
         cases: cases with accepted labels.
         places: where to read and write.
         two_stage: see `rarevoxel.config.ModelConfig`.
+        user: who asked for the run.
 
     Returns:
         The final stats, as also written to `places.stats`.
 
     Raises:
-        ConflictError: with too few usable labelled patients, or if the filter leaves none.
+        ConflictError: with too few usable labelled patients, if the filter leaves none, or if no label has tumour.
         TrainingError: when the loss stops being a number.
+        BusyError: when another process trains the model.
     """
+    with RunStats(places.stats, {"options": options.to_dict()}) as report:
+        return _train(config, options, cases, places, report, two_stage=two_stage, user=user)
+
+
+def _train(
+    config: AppConfig,
+    options: TrainOptions,
+    cases: Sequence[LabelledCase],
+    places: Places,
+    report: RunStats,
+    *,
+    two_stage: str,
+    user: str,
+) -> dict[str, Any]:
     started = time.time()
-    places.run.mkdir(parents=True, exist_ok=True)
-    usable, measured, skipped = _measure(cases)
-    try:
-        split = split_cases({case.id: case.patient for case in usable}, config.training.holdout)
-    except ConflictError as error:
-        if skipped:
-            left_out = "; ".join(f"{case}: {reason}" for case, reason in skipped.items())
-            raise ConflictError(f"{error.message}; left out: {left_out}", error.hint) from error
-        raise
+    measured = measure_cases(cases)
+    split = _split(measured, config)
+    measured.check_tumour(split.train)
     network, start, config = _network(config, options, places)
-    entries = {case.id: case.entry() for case in usable}
-    plan = make_plan(config, options, [entries[case] for case in split.train], {m.case_id: m for m in measured})
+    entries = {case.id: case.entry() for case in measured.usable}
+    plan = make_plan(config, options, [entries[case] for case in split.train], measured.statistics)
     config = plan.config
-    known = facts(options, plan, split, skipped, start)
+    fingerprint = _fingerprint(options, plan, split, measured, start, two_stage)
+    places = replace(places, run=begin_run(places.run, fingerprint, resume=options.resume))
+    known = {"run": places.run.name, **facts(options, plan, split, measured, start.name if start else "random weights")}
 
     def on_epoch(epoch: int, history: History) -> None:
-        write_json(places.stats, {**known, **progress(epoch, options, history, started)})
+        known["skipped"].update(measured.without_folders(history.skipped))
+        report.write({**known, **progress(epoch, options, history, started)})
 
-    holdout = [entries[case] for case in split.holdout]
+    holdout, select = ([entries[case] for case in side] for side in (split.holdout, split.select))
     on_epoch(0, History())
-    trained = train_networks(network, plan, options, holdout, form=two_stage or None, on_epoch=on_epoch)
+    trained = train_networks(
+        network,
+        plan,
+        options,
+        select or holdout,
+        # Nothing is ever chosen by the cases that judge: without a selection they only show the progress.
+        tune=select or plan.train,
+        select=bool(select),
+        form=two_stage or None,
+        on_epoch=on_epoch,
+        checkpoints=places.run / CHECKPOINTS,
+        fingerprint=fingerprint,
+    )
+    known["skipped"].update(measured.without_folders(trained.history.skipped))
     candidate = places.run / "candidate.pt"
     info = {
-        "name": places.published.stem,
+        "name": places.model,
         "loss": plan.choice.name,
         "cases": len(plan.train),
         "epochs": options.max_epochs,
     }
     save_weights(candidate, trained.network, config.network, config.preprocessing, info)
-    verdict = judge(config, candidate, places.in_service, holdout)
+    verdict = judge(config, candidate, places.in_service, holdout, {case.id: case.patient for case in cases})
     logger.info("%s", verdict.reason)
-    if verdict.publish:
-        publish(candidate, places.published)
     stats = {
         **known,
         **progress(options.max_epochs, options, trained.history, started),
         **outcome(verdict, trained, started),
     }
-    write_json(places.stats, stats)
-    write_json(places.run / "lineage.json", {**stats, "versions": versions(), "configuration": asdict(config)})
+    lineage = make_lineage(
+        places.model,
+        places.run.name,
+        file_sha256(candidate),
+        stats=stats,
+        plan=plan,
+        split=split,
+        measured=measured,
+        start=start,
+        verdict=verdict,
+        two_stage=two_stage,
+        device=next(trained.network.parameters()).device,
+        seconds=time.time() - started,
+    )
+    if verdict.publish:
+        stats["version"] = places.registry(config.gate.keep).publish(candidate, lineage, user).name
+    # The run counts as finished once this is there.
+    write_json(places.run / "lineage.json", lineage.to_dict())
+    end_run(places.run)
+    stats = report.done(stats)
+    clean_runs(places.run.parent)
     return stats
 
 
-def _measure(
-    cases: Sequence[LabelledCase],
-) -> tuple[list[LabelledCase], list[CaseStatistics], dict[str, str]]:
-    """Read every case once: its sizes when it is usable, the reason when it is not."""
-    usable, measured, skipped = [], [], {}
-    for case in cases:
-        try:
-            volume = read_label_volume(case.label)
-            CLIENT_SCHEME.check(volume.array, case.id)
-            image = load_sequences(case.image)
-            grid = Grid(tuple(image.shape[1:]), image.affine.numpy())
-            if not grid.matches(volume.grid, tol=1e-2):
-                msg = f"{case.id}: label grid {volume.grid.describe()} is not the image's {grid.describe()}"
-                raise GeometryError(msg, "save the label on the display volume's grid")
-            measured.append(case_statistics(volume.array, volume.grid.spacing, case.id))
-            usable.append(case)
-        except RareVoxelError as error:
-            logger.warning("left out: %s", error)
-            skipped[case.id] = str(error)
-    return usable, measured, skipped
+def clean_runs(folder: Path, keep: int = RUNS_KEPT) -> None:
+    """Remove the oldest run folders.
+
+    Args:
+        folder: folder of a model's runs.
+        keep: how many of the newest stay.
+    """
+    runs = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime_ns)
+    for path in runs[: max(len(runs) - keep, 0)]:
+        logger.info("removing the old run %s", path.name)
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _network(config: AppConfig, options: TrainOptions, places: Places) -> tuple[torch.nn.Module, str, AppConfig]:
+def _fingerprint(
+    options: TrainOptions, plan: Plan, split: Split, measured: Measured, start: WeightFile | None, two_stage: str
+) -> str:
+    """A checksum of everything the weights of a run depend on."""
+    content = {
+        "release": __version__,
+        "options": {key: value for key, value in options.to_dict().items() if key != "resume"},
+        "config": asdict(plan.config),
+        "loss": plan.choice.name,
+        "sampler": plan.sampler,
+        "cases": measured.fingerprint,
+        "split": asdict(split),
+        "train": [case["id"] for case in plan.train],
+        "start": start.sha256 if start else None,
+        "two_stage": two_stage,
+    }
+    return fingerprint_of(content)
+
+
+def _split(measured: Measured, config: AppConfig) -> Split:
+    patients = {case.id: case.patient for case in measured.usable}
+    try:
+        return split_cases(patients, config.training.holdout, config.training.selection)
+    except ConflictError as error:
+        if not measured.skipped:
+            raise
+        left_out = "; ".join(f"{case}: {reason}" for case, reason in measured.skipped.items())
+        raise ConflictError(f"{error.message}; left out: {left_out}", error.hint) from error
+
+
+def _network(
+    config: AppConfig, options: TrainOptions, places: Places
+) -> tuple[torch.nn.Module, WeightFile | None, AppConfig]:
     """The network to start from: the weights in service (with their own preprocessing), or a new one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if options.pretrained:
-        for path in places.in_service:
-            try:
-                network, shape, preprocessing, _ = load_weights(path, device)
-            except ModelError as error:
-                logger.info("not starting from %s", error)
-                continue
-            config = replace(config, network=shape, preprocessing=preprocessing)
-            return network.to(memory_format=torch.channels_last_3d), path.name, config  # type: ignore[call-overload]
+    for path, expected in sources(places.in_service) if options.pretrained else ():
+        try:
+            loaded = load_checked(path, expected, device)
+        except ModelError as error:
+            logger.warning("not starting from these weights: %s", error)
+            continue
+        network = loaded.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        config = replace(config, network=loaded.config, preprocessing=loaded.preprocessing)
+        return network, WeightFile(path.name, loaded.sha256), config
     torch.manual_seed(options.seed)
     network = build_network(config.network).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network, "random weights", config
+    return network, None, config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from rarevoxel.inference.two_stage import tune_threshold
 from rarevoxel.inference.windows import predict_image
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import SecondStage, TwoStage, TwoStageNetwork, binary_from_regions, first_stage_of
-from rarevoxel.training.loop import History, fit
+from rarevoxel.training.checkpoint import SAVE_INTERVAL_S, SUFFIX
+from rarevoxel.training.fitting import History
+from rarevoxel.training.loop import fit
 from rarevoxel.training.options import TrainOptions
 from rarevoxel.training.plan import Plan
 from rarevoxel.transforms import Stage, build_transforms
@@ -55,6 +58,10 @@ def train_networks(
     tune: Sequence[dict[str, Any]] | None = None,
     form: str | None = None,
     on_epoch: Callable[[int, History], None] = lambda epoch, history: None,
+    select: bool = True,
+    checkpoints: Path | None = None,
+    fingerprint: str = "",
+    save_interval_s: float = SAVE_INTERVAL_S,
 ) -> Trained:
     """Train a region network and, for a two-stage model, the binary network whose background masks it.
 
@@ -66,22 +73,33 @@ def train_networks(
         tune: cases the two-stage threshold is tuned on; the hold-out when None.
         form: `hard` or `soft` for a two-stage model, see `rarevoxel.inference.two_stage.combine`; None for one stage.
         on_epoch: see `fit`; called for the region network.
+        select: see `fit`.
+        checkpoints: folder to save checkpoints to and to go on from; a stage that was finished is not trained again.
+        fingerprint: see `fit`.
+        save_interval_s: see `fit`.
 
     Raises:
-        TrainingError: when the loss is no longer finite.
+        TrainingError: see `fit`.
     """
+
+    def saving(stage: str) -> dict[str, Any]:
+        path = None if checkpoints is None else checkpoints / f"{stage}{SUFFIX}"
+        return {"checkpoint": path, "fingerprint": fingerprint, "save_interval_s": save_interval_s, "select": select}
+
     regions = first_stage_of(network)
     shape = plan.config.network
     second = network.second if isinstance(network, TwoStageNetwork) else None
     if form is not None and second is None:
         second = SecondStage(binary_from_regions(regions, shape), shape)
     options = replace(options, sampler=plan.sampler)
-    weights, history = fit(regions, plan.choice.loss, plan.config, options, plan.train, holdout, on_epoch=on_epoch)
+    weights, history = fit(
+        regions, plan.choice.loss, plan.config, options, plan.train, holdout, on_epoch=on_epoch, **saving("regions")
+    )
     regions.load_state_dict(weights)
     if form is None or second is None:
         return Trained(regions, history)
     logger.info("second stage: a binary network for the background")
-    weights, _ = fit(
+    weights, second_history = fit(
         second.network,
         build_loss(BINARY_LOSS).loss,
         replace(plan.config, network=second.config),
@@ -90,11 +108,15 @@ def train_networks(
         plan.train,
         holdout,
         regions=("WT",),
+        **saving("foreground"),
     )
+    history.skipped.update(second_history.skipped)
+    history.warnings += [warning for warning in second_history.warnings if warning not in history.warnings]
     second.network.load_state_dict(weights)
     both = TwoStageNetwork(regions, second)
     deepest = max(shape, second.config, key=lambda config: len(config.filters))
-    cases = _predicted(both, replace(plan.config, network=deepest), tune or holdout or plan.train)
+    asked = [case for case in tune or holdout or plan.train if str(case["id"]) not in history.skipped]
+    cases = _predicted(both, replace(plan.config, network=deepest), asked)
     threshold, scores = tune_threshold(cases, form, decision=plan.config.inference.threshold)
     logger.info("second stage: %s form, threshold %.2f", form, threshold)
     settled = replace(second, settings=TwoStage(threshold, form))

@@ -31,7 +31,7 @@ from rarevoxel.phantom import (
 )
 from rarevoxel.phantom.appearance import SEQUENCES
 from rarevoxel.phantom.fields import smooth_field
-from rarevoxel.training.loop import follow, optimize
+from rarevoxel.training.step import follow, optimize
 from rarevoxel.transforms.normalize import NormalizeBrain
 
 logger = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ def train_starter(config: AppConfig, out: Path, *, steps: int = 5500, seed: int 
     running, started = 1.0, time.monotonic()
     bar = tqdm(zip(range(1, steps + 1), loader, strict=False), total=steps, desc="starter", disable=None)
     for step, (image, regions) in bar:
-        loss = optimize(network, loss_function, optimizer, image.to(device), regions.to(device), ["phantom"])
+        loss = optimize(network, loss_function, optimizer, image.to(device), regions.to(device), [])
         schedule.step()
         running += 0.01 * (loss - running)
         follow(average, network, min(0.999, step / (step + 10)))

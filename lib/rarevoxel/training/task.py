@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -13,9 +12,13 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.train import TrainTask
 
 from rarevoxel.config import AppConfig
-from rarevoxel.errors import RareVoxelError
+from rarevoxel.errors import ConflictError
+from rarevoxel.training.json_file import write_json
 from rarevoxel.training.options import TrainOptions
-from rarevoxel.training.run import LabelledCase, Places, train_model, write_json
+from rarevoxel.training.places import LabelledCase, Places
+from rarevoxel.training.run import train_model
+from rarevoxel.training.run_stats import error_dict, read_stats
+from rarevoxel.training.split import MINIMUM_PATIENTS
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +51,8 @@ class TumorTrainTask(TrainTask):
         return TrainOptions.from_request(request, self.app_config, self.app_config.models[self.name].loss)
 
     def stats(self) -> dict[str, Any]:
-        """Return the stats of the last run; empty before the first, a warning when the file cannot be read."""
-        path = Places.of(self.app, self.name).stats
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            return {"warning": f"{path.name} cannot be read ({type(error).__name__}); the next training rewrites it"}
-        return content if isinstance(content, dict) else {"warning": f"{path.name} does not hold stats"}
+        """Return the stats of the last run; see `rarevoxel.training.run_stats.read_stats`."""
+        return read_stats(Places.of(self.app, self.name).stats)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train, judge, and publish or keep; returns the final stats.
@@ -70,20 +66,35 @@ class TumorTrainTask(TrainTask):
         places = Places.of(self.app, self.name, run=time.strftime("%Y%m%dT%H%M%S"))
         try:
             cases = labelled_cases(datastore)
-            form = self.app_config.models[self.name].two_stage
-            return train_model(self.app_config, options, cases, places, two_stage=form)
-        except RareVoxelError as error:
-            write_json(places.stats, {"options": options.to_dict(), "error": error.to_dict()})
+        except Exception as error:
+            write_json(places.stats, {"options": options.to_dict(), "status": "failed", "error": error_dict(error)})
             raise
+        form, user = self.app_config.models[self.name].two_stage, str(request.get("client_id") or "unknown")
+        return train_model(self.app_config, options, cases, places, two_stage=form, user=user)
+
+
+def check_patients(datastore: Datastore) -> None:
+    """Raise unless enough patients have a submitted label to start a training; no file is read.
+
+    Raises:
+        ConflictError: with the number there are and the number expected.
+    """
+    patient_of = getattr(datastore, "patient_of", lambda case: case)
+    cases = datastore.get_labeled_images()
+    patients = {patient_of(case) for case in cases}
+    if len(patients) < MINIMUM_PATIENTS:
+        msg = f"{len(cases)} labelled cases of {len(patients)} patients, expected at least {MINIMUM_PATIENTS} patients"
+        raise ConflictError(msg, "label more cases and submit them, then train again")
 
 
 def labelled_cases(datastore: Datastore) -> list[LabelledCase]:
     """Return the cases of a datastore that have a submitted label, sorted by id."""
     tag = DefaultLabelTag.FINAL.value
     patient_of = getattr(datastore, "patient_of", lambda case: case)
-    return [
-        LabelledCase(
-            case, patient_of(case), Path(datastore.get_image_uri(case)), Path(datastore.get_label_uri(case, tag))
-        )
-        for case in sorted(datastore.get_labeled_images())
-    ]
+    cases = []
+    for case in sorted(datastore.get_labeled_images()):
+        image, label = Path(datastore.get_image_uri(case)), Path(datastore.get_label_uri(case, tag))
+        info = datastore.get_label_info(case, tag)
+        empty, version = bool(info.get("empty")), info.get("version")
+        cases.append(LabelledCase(case, patient_of(case), image, label, empty, version))
+    return cases

@@ -1,6 +1,13 @@
 """Volumes on disk: NIfTI, NRRD and MetaImage in, checked; NIfTI and NRRD out, atomically."""
 
-from rarevoxel.volumes.files import SUFFIXES, file_sha256, replace_file, volume_stem, volume_suffix
+from rarevoxel.volumes.files import (
+    SUFFIXES,
+    file_sha256,
+    remove_temporaries,
+    replace_file,
+    volume_stem,
+    volume_suffix,
+)
 from rarevoxel.volumes.grid import Grid, check_affine
 from rarevoxel.volumes.read import (
     Volume,
@@ -10,8 +17,9 @@ from rarevoxel.volumes.read import (
     read_label_volume,
     read_labels,
     read_volume,
+    read_voxels,
 )
-from rarevoxel.volumes.write import write_labels, write_volume
+from rarevoxel.volumes.write import label_bytes, write_labels, write_volume
 
 __all__ = [
     "SUFFIXES",
@@ -20,11 +28,14 @@ __all__ = [
     "check_affine",
     "check_image",
     "file_sha256",
+    "label_bytes",
     "read_channels",
     "read_header",
     "read_label_volume",
     "read_labels",
     "read_volume",
+    "read_voxels",
+    "remove_temporaries",
     "replace_file",
     "volume_stem",
     "volume_suffix",

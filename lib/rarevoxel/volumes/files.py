@@ -109,6 +109,15 @@ def replace_file(path: str | Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a `replace_file` in this folder left behind because its process was killed.
+
+    To be called only where no other process writes at the same time.
+    """
+    for path in folder.glob(f".{'[0-9a-f]' * 32}.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Let the names in a folder reach the disk; does nothing where the system has no such call (Windows)."""
     flag = getattr(os, "O_DIRECTORY", None)

@@ -21,6 +21,7 @@ from rarevoxel.volumes.grid import AXIS_TOLERANCE, check_affine
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER_BYTES = 540
+_LARGEST_TAIL = 1 << 20
 _BROKEN = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError)
 
 
@@ -60,10 +61,18 @@ def read_nifti(
             return shape, affine, None
         array = np.asarray(image.dataobj)
         if suffix == ".nii.gz":
-            # Only at the end of the stream does gzip compare its checksum; the array alone stops short of it.
-            while stream.read(1 << 20):
-                pass
+            _read_to_end(stream, path)
         return shape, affine, array
+
+
+def _read_to_end(stream: IO[bytes], path: Path) -> None:
+    """Have gzip compare its checksum, which it does only at the end of the stream; the array stops short of it."""
+    left = _LARGEST_TAIL
+    while block := stream.read(min(1 << 20, left + 1)):
+        left -= len(block)
+        if left < 0:
+            msg = f"{path}: goes on for more than {_LARGEST_TAIL} bytes after the last voxel"
+            raise InputError(msg, "save it again; what follows the voxels may be meant to unfold without end")
 
 
 def nifti_affine(header: Any, raw: Any, path: Path) -> npt.NDArray[np.float64]:

@@ -80,6 +80,24 @@ def read_volume(path: str | Path, *, allow_4d: bool = False) -> Volume:
     return Volume(voxels, grid)
 
 
+def read_voxels(path: str | Path, *, allow_4d: bool = False) -> Volume:
+    """Read voxels in their stored type, scaled where the header scales, with whatever NaN or fractions there are.
+
+    Args:
+        path: see `read_header`.
+        allow_4d: accept `(H, W, D, C)`.
+
+    Returns:
+        Voxels and their grid.
+
+    Raises:
+        InputError: as `read_header`, and if the data are short or corrupt.
+        GeometryError: as `read_header`.
+    """
+    array, grid, _ = _read(Path(path), data=True, allow_4d=allow_4d, labels=True)
+    return Volume(np.asarray(array), grid)
+
+
 def read_labels(path: str | Path) -> npt.NDArray[Any]:
     """Read a label map `(H, W, D)` as whole numbers; `read_label_volume` returns the grid too.
 
@@ -126,13 +144,13 @@ def check_image(volume: Volume, path: str | Path) -> None:
         path: named in errors.
 
     Raises:
-        InputError: if every voxel (of one channel) has the same value.
+        InputError: if every voxel (of one channel) has the same value; a single voxel may have any but 0.
     """
     channels = volume.array[..., None] if volume.array.ndim == 3 else volume.array
     for index in range(channels.shape[3]):
         channel = channels[..., index]
         low, high = float(channel.min()), float(channel.max())
-        if low == high:
+        if low == high and (channel.size > 1 or low == 0):  # One voxel alone has nothing to differ from.
             where = f"{path}, channel {index}" if volume.array.ndim == 4 else f"{path}"
             msg = f"{where}: image is constant, all {channel.size} voxels are {low:g}; expected a scan with contrast"
             raise InputError(msg, "export the sequence again; an all-zero file is often a failed conversion")

@@ -38,6 +38,17 @@ def write_labels(path: str | Path, array: npt.NDArray[np.uint8], affine: npt.NDA
     write_volume(path, array, affine)
 
 
+def label_bytes(array: npt.NDArray[np.uint8], affine: npt.NDArray[Any]) -> bytes:
+    """Return the `.nii.gz` that `write_labels` writes, for a caller that puts several files in place as one.
+
+    Raises:
+        GeometryError: if the affine describes no orthogonal grid.
+    """
+    affine = np.asarray(affine, dtype=np.float64)
+    check_affine(affine)
+    return _nifti_bytes(array, affine, ".nii.gz")
+
+
 def write_volume(path: str | Path, array: npt.NDArray[Any], affine: npt.NDArray[Any]) -> None:
     """Write a volume of any real type, atomically; the same input gives the same bytes.
 
