@@ -35,6 +35,8 @@ from rarevoxel.studies import write_studies
 
 START_S = 300.0
 SEED = 40
+QUEUE = 2
+"""Inferences that may wait: fewer than there are clients, so that some are told to come back."""
 
 
 class Site:
@@ -64,7 +66,13 @@ class Site:
         """Start the server; returns the seconds until it answered."""
         log = self.root / f"server-{self.starts}.log"
         self.starts += 1
-        process = ServerProcess(self.studies, home=self.root / "home", log=log, environment=self.environment)
+        process = ServerProcess(
+            self.studies,
+            home=self.root / "home",
+            log=log,
+            options=("--queue", str(QUEUE)),
+            environment=self.environment,
+        )
         process.__enter__()
         self.process = process
         return process.wait_until_ready(START_S)
@@ -144,7 +152,7 @@ def load(site: Site, seconds: float, warm_up: float, epochs: int) -> dict[str, A
         "routes": routes(measured),
         "memory_mib": [round(sample.rss / 2**20) for sample in samples[:: max(1, len(samples) // 30)]],
         "training": training,
-        "unanswered": len(notes.unanswered),
+        "unanswered": [(who, round(at - begin, 1), what) for who, at, what in notes.unanswered],
         "acknowledged": len(notes.acknowledged),
         "lost": lost[:10],
         "memory_growth": round(growth(samples, seconds), 3),

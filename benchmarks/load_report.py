@@ -102,6 +102,7 @@ def judge(
         f"PUT label p95 < {LABEL_P95_S:g} s while inferring": p95("PUT /datastore/label") < LABEL_P95_S,
         "masks were made": any(reply.status == 200 for reply in infers),
         "a busy server says when to come back": all(reply.retry_after for reply in busy),
+        "only inferences are told to": all(reply in infers for reply in busy),
         f"memory grows < {GROWTH:.0%} after the first minute": growth(samples, seconds) < GROWTH,
         "each reply names the sha256 that was sent": bool(notes.acknowledged) and not other,
         "each acknowledged label is whole in the history": not lost,

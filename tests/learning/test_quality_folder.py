@@ -132,6 +132,22 @@ def test_labels_are_compared_with_each_other(studies: Path) -> None:
     ) == [(f.code, f.label, f.number) for f in reports[4].findings if f.code != "volume_population"]
 
 
+def test_a_label_is_not_one_of_its_own_population(studies: Path) -> None:
+    config = QualityConfig(population_n=4, population_z=1e-9)  # four labels: three others
+    codes = [finding.code for report in check_studies(studies, config=config) for finding in report.findings]
+    assert "volume_population" not in codes
+
+
+def test_a_flair_on_another_grid_is_left_out(studies: Path) -> None:
+    write_volume(sequence_of(studies, CASES[0], "t2f"), np.random.default_rng(0).normal(size=(9, 9, 9)), np.eye(4))
+    labels = read_label_volume(label_of(studies, CASES[0]))
+    write_labels(label_of(studies, CASES[0]), labels.array[::-1].copy(), labels.grid.affine)
+    (report,) = check_studies(studies, only=[CASES[0]])
+    codes = [finding.code for finding in report.findings]
+    assert "image_grid" in codes
+    assert "left_right_swap" not in codes
+
+
 def test_folders_that_are_none(studies: Path, phantom_folders: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no case nobody in this folder, which has 6: phantom-001"):
         check_studies(studies, only=["nobody", CASES[0]])

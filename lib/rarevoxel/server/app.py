@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,11 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from rarevoxel import __version__
-from rarevoxel.config import AppConfig, load_config
+from rarevoxel.config import load_config
 from rarevoxel.datastore.proposals import Proposals
 from rarevoxel.datastore.server_lock import take_server_lock
 from rarevoxel.datastore.studies import StudiesDatastore
-from rarevoxel.errors import ConfigError, ForbiddenError, NotFoundError, RareVoxelError, RequestError
+from rarevoxel.errors import ForbiddenError, NotFoundError, RareVoxelError
 from rarevoxel.inference.engine import Engine, Prediction
 from rarevoxel.inference.task import SegmentationTask
 from rarevoxel.labels import LabelScheme
@@ -30,9 +28,11 @@ from rarevoxel.learning.scoring import RegionDiceScoring
 from rarevoxel.learning.strategy import FirstCase, RandomCase
 from rarevoxel.report.gate import write_run_report
 from rarevoxel.server.background import follow_server, stop_with_server
+from rarevoxel.server.conf import chosen_models, with_conf
 from rarevoxel.server.guard.config import VARIABLE, GuardConfig
 from rarevoxel.server.guard.redact import Redactor, redact_logs
 from rarevoxel.server.http import HttpError, answering, answering_class
+from rarevoxel.server.readable import check_image
 from rarevoxel.training.registry import Registry
 from rarevoxel.training.run import Places
 from rarevoxel.training.task import TumorTrainTask, check_patients
@@ -68,8 +68,8 @@ class RareVoxelApp(MONAILabelApp):
         if VARIABLE in os.environ:
             # Also in the processes that train and score for a server, whose lines end up in its log and its replies.
             redact_logs(Redactor.of(GuardConfig.from_environment(), app=app_dir))
-        self.app_config = _with_conf(load_config(self.app_folder / "app.toml"), conf)
-        self.chosen = _chosen_models(self.app_config, conf)
+        self.app_config = with_conf(load_config(self.app_folder / "app.toml"), conf)
+        self.chosen = chosen_models(self.app_config, conf)
         self.engines = {
             name: Engine(self.app_config, Places.of(self.app_folder, name).in_service) for name in self.chosen
         }
@@ -186,7 +186,7 @@ class RareVoxelApp(MONAILabelApp):
         model = str(request.get("model") or "")
         self.check_model(model)
         store = datastore or self.datastore()
-        self._check_image(request, store)
+        check_image(request, store, self.sessions())
         case = str(request["image"])
         path = store.get_image_uri(case)
         if not path:
@@ -280,43 +280,6 @@ class RareVoxelApp(MONAILabelApp):
         self.check_model(model)
         self._trainers[model].options(request)
         check_patients(self.datastore())
-
-    def _check_image(self, request: Mapping[str, Any], datastore: Datastore) -> None:
-        """Only cases of the datastore, uploads and sessions are read; never a path a client names."""
-        image = request.get("image")
-        if not isinstance(image, str) or not image:
-            raise RequestError(f"image is {image!r}, expected a case id", "name a case, or upload a file")
-        if datastore.get_image_uri(image):
-            return
-        path = Path(image).resolve()
-        uploaded = Path(image).is_absolute() and path.parent == Path(tempfile.gettempdir()).resolve() and path.is_file()
-        sessions = self.sessions()
-        session = sessions is not None and Path(sessions.store_path).resolve() in path.parents and path.exists()
-        if not uploaded and not session:
-            raise NotFoundError(
-                f"no case {image[:80]!r} in this datastore", "GET /datastore/?output=all lists the cases"
-            )
-
-
-def _with_conf(config: AppConfig, conf: Mapping[str, str]) -> AppConfig:
-    unknown = sorted(set(conf) - {"models", "too_few", "server_mode"})
-    if unknown:
-        msg = f"--conf {unknown}: unknown key, expected 'models' or 'too_few'"
-        raise ConfigError(msg, "for example --conf models calf")
-    if "too_few" not in conf:
-        return config
-    return replace(config, gate=replace(config.gate, too_few=conf["too_few"]))
-
-
-def _chosen_models(config: AppConfig, conf: Mapping[str, str]) -> list[str]:
-    wanted = conf.get("models", "all")
-    if wanted.strip().lower() == "all":
-        return list(config.models)
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
-    missing = [name for name in names if name not in config.models]
-    if missing or not names:
-        raise ConfigError(f"--conf models {wanted!r}: unknown model {missing}, expected some of {list(config.models)}")
-    return names
 
 
 def _check_known(what: str, name: str, table: Mapping[str, Any]) -> None:

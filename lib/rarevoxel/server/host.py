@@ -36,6 +36,9 @@ class Host(Main):
             ssl_keyfile=args.ssl_keyfile,
             server_header=False,
             timeout_graceful_shutdown=60,
+            # Longer than clients and proxies keep an idle connection, so that it is they who close it: a request sent
+            # into a connection that is being closed is lost.
+            timeout_keep_alive=75,
             # More than the guard takes, so that it is the guard that answers.
             h11_max_incomplete_event_size=_HEADER_BYTES,
             http="h11",

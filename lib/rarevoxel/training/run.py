@@ -105,7 +105,9 @@ def _train(
         report.write({**known, **progress(epoch, options, history, started)})
 
     holdout, select = ([entries[case] for case in side] for side in (split.holdout, split.select))
-    on_epoch(0, History())
+    begun = progress(0, options, History(), started)
+    del begun["checkpoint_epoch"]  # Of a run that goes on it is known once its checkpoint has been read.
+    report.write({**known, **begun})
     trained = train_networks(
         network,
         plan,

@@ -55,11 +55,13 @@ def left_right_swap(
     if not label.mask.any():
         return []
     mirrors = _mirrors(label, subject)
+    rooms = [1.0 - _dice(label, _whole(part, subject.grid.shape)) for part in mirrors] if references else []
     told = False
     for name, reference in references.items():
         other = region_mask(reference, REGION)
-        straight = _dice(label, other)
-        turned, gain = max(((_dice(part, other), _gain(label, part, other)) for part in mirrors), key=lambda m: m[1])
+        straight, scores = _dice(label, other), [_dice(part, other) for part in mirrors]
+        gains = [(s - straight) / room if room >= _LEAST_ROOM else 0.0 for s, room in zip(scores, rooms, strict=True)]
+        gain, turned = max(zip(gains, scores, strict=True))
         if turned >= config.swap_dice and gain >= config.swap_gain:
             message = f"mirrored left to right, the label has Dice {turned:.2f} with {name}, as it is {straight:.2f}"
             return [_finding(subject, message, gain)]
@@ -99,11 +101,10 @@ def _mirror(label: _Part, axis: int, size: int, doubled: int) -> _Part:
     return _Part(np.flip(label.mask, axis)[tuple(kept)], (box[0], box[1], box[2]))
 
 
-def _gain(label: _Part, mirror: _Part, other: Mask) -> float:
-    whole = np.zeros(other.shape, dtype=bool)
-    whole[mirror.box] = mirror.mask
-    room = 1.0 - _dice(label, whole)
-    return (_dice(mirror, other) - _dice(label, other)) / room if room >= _LEAST_ROOM else 0.0
+def _whole(part: _Part, shape: tuple[int, int, int]) -> Mask:
+    mask = np.zeros(shape, dtype=bool)
+    mask[part.box] = part.mask
+    return mask
 
 
 def _dice(part: _Part, other: Mask) -> float:

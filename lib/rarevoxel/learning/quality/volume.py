@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rarevoxel.labels import REGIONS
+from rarevoxel.labels import CLIENT_LABELS, REGIONS, value_counts
 from rarevoxel.learning.quality.config import QualityConfig
 from rarevoxel.learning.quality.finding import Finding, Voxel
 from rarevoxel.learning.quality.place import central_voxel, largest_component, shifted
@@ -42,13 +42,13 @@ def volume_change(subject: Subject, previous: npt.NDArray[Any], config: QualityC
         One finding a region: new volume / old volume; the place is the middle of the largest part that differs.
     """
     found = []
+    counts = value_counts(previous)
     for region, new in subject.volumes_ml.items():
-        before = region_mask(previous, region)
-        old = float(np.count_nonzero(before)) * subject.voxel_ml
+        old = sum(counts.get(CLIENT_LABELS[name], 0) for name in REGIONS[region]) * subject.voxel_ml
         ratio = max(new, subject.voxel_ml) / max(old, subject.voxel_ml)
         if max(new, old) < config.change_ml or 1 / config.change_ratio <= ratio <= config.change_ratio:
             continue
-        differing = before ^ region_mask(subject.labels, region)
+        differing = region_mask(previous, region) ^ region_mask(subject.labels, region)
         message = f"{region} has {new:.4g} ml, {ratio:.3g} times the {old:.4g} ml of the version before"
         limit = f", expected between 1/{config.change_ratio:g} and {config.change_ratio:g} times"
         voxel = central_voxel(largest_component(differing))

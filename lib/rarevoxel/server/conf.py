@@ -1,0 +1,48 @@
+"""What `--conf` pairs of the command line mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from rarevoxel.config import AppConfig
+from rarevoxel.errors import ConfigError
+
+
+def with_conf(config: AppConfig, conf: Mapping[str, str]) -> AppConfig:
+    """Return the configuration with what `--conf` says instead of `app.toml`.
+
+    Args:
+        config: of the app.
+        conf: `--conf` pairs.
+
+    Raises:
+        ConfigError: for an unknown key or an impossible value.
+    """
+    unknown = sorted(set(conf) - {"models", "too_few", "server_mode"})
+    if unknown:
+        msg = f"--conf {unknown}: unknown key, expected 'models' or 'too_few'"
+        raise ConfigError(msg, "for example --conf models calf")
+    if "too_few" not in conf:
+        return config
+    return replace(config, gate=replace(config.gate, too_few=conf["too_few"]))
+
+
+def chosen_models(config: AppConfig, conf: Mapping[str, str]) -> list[str]:
+    """Return the models to offer.
+
+    Args:
+        config: of the app.
+        conf: `--conf` pairs; `models` names some, joined by commas, or `all`.
+
+    Raises:
+        ConfigError: for an unknown model, or when none is named.
+    """
+    wanted = conf.get("models", "all")
+    if wanted.strip().lower() == "all":
+        return list(config.models)
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    missing = [name for name in names if name not in config.models]
+    if missing or not names:
+        raise ConfigError(f"--conf models {wanted!r}: unknown model {missing}, expected some of {list(config.models)}")
+    return names
