@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
 import sys
 
 from rarevoxel.cli.history import add_studies, find_studies
+from rarevoxel.cli.served import current_user
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from rarevoxel.datastore.restore import restore
 
     studies = find_studies(args.studies)
-    done = restore(studies, args.case, args.tag, args.version, user=_user(), comment=args.comment)
+    done = restore(studies, args.case, args.tag, args.version, user=current_user(), comment=args.comment)
     if args.json:
         content = {**done.record.to_dict(), "unchanged": done.unchanged}
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
@@ -54,10 +54,3 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(f"{label}: version {args.version} restored as version {done.record.version}\n")
     return 0
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
