@@ -14,6 +14,7 @@ from rarevoxel.errors import MalformedError, NotFoundError, RequestError
 from rarevoxel.server.guard.params import check_infer, parse_object
 from rarevoxel.server.guard.turns import Turns
 from rarevoxel.server.guard.uploads import IMAGE_VOXELS, stored
+from rarevoxel.server.memory import give_back
 
 router = APIRouter(tags=["Infer"])
 
@@ -57,6 +58,7 @@ def _infer(
 ) -> Any:
     instance = app_instance()
     with ExitStack() as stack:
+        stack.callback(give_back)
         if session_id:
             sessions = instance.sessions()
             session = sessions.get_session(session_id) if sessions is not None else None
