@@ -120,6 +120,22 @@ def test_labels_outside_the_brain() -> None:
     assert outside_brain(subject(CUBE), CONFIG) == []
 
 
+def test_a_component_wholly_outside_the_brain_is_told_whatever_its_share() -> None:
+    image = np.zeros(SHAPE)
+    image[4:18, 2:20, 2:18] = 1.0
+    labels = CUBE.copy()
+    labels[20:23, 3:6, 14:18] = 3  # 36 voxels beside 1000
+    config = QualityConfig(outside_share=0.5, outside_ml=0.05)
+    (found,) = outside_brain(subject(labels, image), config)
+    assert (found.number, found.voxel) == (round(36 / 1036, 6), (21, 4, 15))
+    assert found.message == (
+        "case c: 3.5% of the label (0.072 ml) lies outside the brain, 0.072 ml of it apart from the rest"
+    )
+    assert outside_brain(subject(labels, image), QualityConfig(outside_share=0.5, outside_ml=0.072)) == []
+    labels[15:20, 3, 14] = 3  # a bridge into the brain makes it an outline that is too wide
+    assert outside_brain(subject(labels, image), config) == []
+
+
 def test_dark_voxels_inside_and_at_the_edge_are_brain() -> None:
     image = np.ones(SHAPE)
     image[7:12, 7:12, 7:12] = 0.0  # a ventricle

@@ -18,7 +18,7 @@ class QualityConfig:
         island_share: ... and below this share of the largest component, so that a case of small foci only is quiet.
         hole_ml: smallest background enclosed in tumour, all holes together, in ml.
         outside_share: largest share of the label that may lie outside the brain; outlines smooth over its edge.
-        outside_ml: ... and the volume in ml below which that share means nothing.
+        outside_ml: ... and the volume in ml below which nothing is said, of what is wholly outside too.
         change_ratio: largest factor between a region's volume and that of the version before, either way; twice is a
             matter of taste between readers, three times is not.
         change_ml: regions below this volume in ml, before and after, are not compared.
