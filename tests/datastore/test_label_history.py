@@ -241,3 +241,25 @@ def test_a_torn_record_is_told(data: bytes, match: str) -> None:
 def test_a_record_survives_its_file() -> None:
     record = Record("a", "final", 3, "ab", findings=({"code": "islands"},), sizes={"edema": 4}, info={"x": [1]})
     assert parse_record(record.to_json(), "a", "final", 3) == record
+
+
+def test_an_earlier_version_comes_back_through_the_datastore(
+    store: StudiesDatastore, folder: Path, upload: Upload
+) -> None:
+    assert store.versions("a", "final") == []
+    for seed in (1, 2):
+        store.save_label("a", upload(seed), "final", {"user": "ada"})
+    assert [entry["version"] for entry in store.versions("a", "final")] == [1, 2]
+    store.restore_label("a", "final", 1, user="eve", comment="better")
+    assert current(folder).read_bytes() == label_data(1)
+    receipt = store.receipt("a")
+    assert (receipt["version"], receipt["sha256"]) == (3, hashlib.sha256(label_data(1)).hexdigest())
+    newest = store.versions("a", "final")[-1]
+    assert (newest["user"], newest["reason"], newest["comment"]) == ("eve", "restored from version 1", "better")
+    assert store.get_label_info("a", "final")["version"] == 3
+    store.restore_label("a", "final", 3, user="eve")
+    assert store.receipt("a")["unchanged"] is True
+    with pytest.raises(NotFoundError, match=r"has no version 9, there are \[1, 2, 3\]"):
+        store.restore_label("a", "final", 9, user="eve")
+    with pytest.raises(NotFoundError, match="no case 'zz'"):
+        store.versions("zz", "final")

@@ -325,6 +325,24 @@ def test_a_bad_label_is_422_and_the_old_one_stays(server: Server, tmp_path: Path
     assert not list(server.studies.parent.rglob("*evil*"))
 
 
+def test_an_earlier_label_is_listed_and_comes_back(server: Server, tmp_path: Path) -> None:
+    case, query = "phantom-001", {"label": "phantom-001", "tag": "final"}
+    final = server.studies / "labels" / "final" / f"{case}.nii.gz"
+    before = final.read_bytes()
+    other = label_like(server.studies, case, tmp_path / "other.nii.gz", {0: 1})
+    sent = server.put_label(case, other).json()
+    listed = requests.get(f"{server.url}/datastore/label/versions", params=query, timeout=30).json()["versions"]
+    assert listed[-1]["version"] == sent["version"] >= 2
+    assert listed[-1]["sha256"] == sent["sha256"]
+    back = server.post("/datastore/label/restore", params={**query, "version": listed[-2]["version"]})
+    assert back.status_code == 200, back.text
+    assert back.json()["version"] == sent["version"] + 1
+    assert back.headers["etag"] == f'"{listed[-2]["sha256"]}"'
+    assert final.read_bytes() == before
+    check_error(server.post("/datastore/label/restore", params={**query, "version": 99}), 404, "has no version 99")
+    check_error(server.post("/datastore/label/restore", params={**query, "version": "x"}), 400, "version")
+
+
 def test_others_are_answered_while_a_case_is_segmented(server: Server) -> None:
     done = threading.Event()
     answers: list[int] = []

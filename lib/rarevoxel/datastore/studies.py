@@ -17,6 +17,7 @@ from rarevoxel.datastore.conditions import check_if_match
 from rarevoxel.datastore.history import Record, client_fields, index_info
 from rarevoxel.datastore.index import signature
 from rarevoxel.datastore.proposals import Proposals
+from rarevoxel.datastore.restore import restore
 from rarevoxel.datastore.store import label_sizes
 from rarevoxel.errors import ConflictError, InputError, RequestError
 from rarevoxel.labels import CLIENT_SCHEME, LabelScheme
@@ -51,6 +52,32 @@ class StudiesDatastore(CasesDatastore):
         """Return what `save_label` did for a case when this thread called it last; empty when it did not."""
         receipt: dict[str, Any] = getattr(self._last, "receipt", {})
         return dict(receipt) if receipt.get("image") == image_id else {}
+
+    def versions(self, image_id: str, label_tag: str) -> list[dict[str, Any]]:
+        """Return what is recorded of every version of a label, oldest first; empty where nothing was changed yet.
+
+        Raises:
+            NotFoundError: for an unknown case.
+            RequestError: for an impossible tag.
+        """
+        self._entry(image_id)
+        check_name("label tag", label_tag)
+        return [record.to_dict() for record in self.store.history.records(image_id, label_tag)]
+
+    def restore_label(self, image_id: str, label_tag: str, version: int, *, user: str, comment: str = "") -> None:
+        """Make an earlier version the newest; see `receipt`.
+
+        Raises:
+            NotFoundError: for an unknown case or version.
+            InputError: for a version that says the label was removed, or whose volume is not what its record says.
+            UnavailableError, StorageError: see `writing`; nothing was changed.
+        """
+        self._entry(image_id)
+        check_name("label tag", label_tag)
+        self.check_writable(f"restoring the label of case {image_id}")
+        done = restore(self._studies, image_id, label_tag, version, user=user, comment=comment)
+        self.refresh()
+        self._last.receipt = {**_receipt(done.record), **({"unchanged": True} if done.unchanged else {})}
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
         """Add to what is known about a label; which version it is stays as it is.

@@ -54,6 +54,22 @@ def download_label(label: str, tag: str) -> Any:
     return FileResponse(path, media_type="application/octet-stream", filename=path.name, headers=headers)
 
 
+@router.get("/label/versions", summary="See every version of a label: who, when, why, and what the checks noticed")
+def label_versions(label: str, tag: str) -> Any:
+    """Return the records, oldest first."""
+    return {"versions": app_instance().datastore().versions(label, tag)}
+
+
+@router.post("/label/restore", summary="Make an earlier version of a label the newest; none is lost")
+def restore_label(request: Request, response: Response, label: str, tag: str, version: int) -> Any:
+    """Restore and return the receipt, as for a label that is submitted."""
+    datastore = app_instance().datastore()
+    datastore.restore_label(label, tag, version, user=user_of(request) or "unknown")
+    receipt = datastore.receipt(label)
+    response.headers["ETag"] = f'"{receipt["sha256"]}"'
+    return receipt
+
+
 @router.head("/label", summary="Check if a label exists")
 def check_label(tag: str, image: str = "", label: str = "") -> Any:
     """Say with a status whether there is a label."""

@@ -68,6 +68,8 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/model/info/{model}", VIEW),
     Rule("POST", "/activelearning/{strategy}", ANNOTATE),
     Rule("PUT", "/datastore/label", ANNOTATE, {**_IMAGE, "tag": check_name}, "label"),
+    Rule("GET", "/datastore/label/versions", ANNOTATE, _LABEL),
+    Rule("POST", "/datastore/label/restore", ANNOTATE, {**_LABEL, "version": number(1, 999_999)}),
     Rule("PUT", "/datastore/image", ANNOTATE, _IMAGE, "image"),
     Rule("PUT", "/datastore/", ANNOTATE, _IMAGE, "image"),
     Rule("PUT", "/datastore/image/info", ANNOTATE, _IMAGE),
