@@ -167,17 +167,18 @@ def test_a_refused_label_is_kept_byte_for_byte(store: StudiesDatastore, folder: 
 
 def test_removing_keeps_every_version(store: StudiesDatastore, folder: Path, upload: Upload) -> None:
     store.save_label("a", upload(1), "final", {})
-    store.remove_label("a", "final")
+    store.remove_label("a", "final", "eve")
     assert not current(folder).exists()
     store.save_label("a", upload(1), "final", {})
-    assert [(r.version, r.reason) for r in History(folder).records("a", "final")] == [
-        (1, "submitted"),
-        (2, "removed"),
-        (3, "submitted"),
+    assert [(r.version, r.reason, r.user) for r in History(folder).records("a", "final")] == [
+        (1, "submitted", "unknown"),
+        (2, "removed", "eve"),
+        (3, "submitted", "unknown"),
     ]
-    store.remove_image("a")
+    store.remove_image("a", "mallory")
     assert "a" not in store.list_images()
     assert History(folder).newest("a", "final").comment == "the case was removed"
+    assert {History(folder).newest("a", tag).user for tag in ("final", "image")} == {"mallory"}
     kept = folder / "history" / "a" / "image" / "000001.nii.gz"
     assert kept.is_file()
     assert not (folder / "a.nii.gz").exists()

@@ -232,6 +232,24 @@ def test_two_clinicians_and_one_version(hospital: Hospital, tmp_path: Path) -> N
 
 @pytest.mark.fault(26)
 @pytest.mark.fault(43)
+def test_who_removes_and_restores_a_label_is_in_its_history(hospital: Hospital, tmp_path: Path) -> None:
+    sent = put(hospital, a_label(hospital, tmp_path / "label.nii.gz")).json()
+    query = {"label": CASE, "tag": "final"}
+    refused(hospital.ask("DELETE", "/datastore/label", "train", params={"id": CASE, "tag": "final"}), 403, "admin")
+    assert hospital.ask("DELETE", "/datastore/label", "admin", params={"id": CASE, "tag": "final"}).json() == {}
+    refused(hospital.ask("GET", "/datastore/label", params=query), 404, "no such label")
+    back = hospital.ask("POST", "/datastore/label/restore", "train", params={**query, "version": sent["version"]})
+    assert back.json()["sha256"] == sent["sha256"]
+    refused(hospital.ask("GET", "/datastore/label/versions", "view", params=query), 403, "annotate")
+    records = hospital.ask("GET", "/datastore/label/versions", params=query).json()["versions"]
+    users = [(record["reason"], record["user"]) for record in records[-3:]]
+    assert users == [
+        ("submitted", "annotateer"),
+        ("removed", "adminer"),
+        (f"restored from version {sent['version']}", "trainer"),
+    ]
+
+
 def test_names_of_uploads_are_ignored_and_nowhere(hospital: Hospital, tmp_path: Path) -> None:
     label = a_label(hospital, tmp_path / "a.nii.gz")
     garbage = tmp_path / "garbage.nii.gz"

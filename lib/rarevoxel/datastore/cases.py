@@ -96,10 +96,10 @@ class CasesDatastore(DurableDatastore):
         self._use(objects)
         enter_upload(self._studies, case, target.name)
 
-    def remove_image(self, image_id: str) -> None:
+    def remove_image(self, image_id: str, user: str = "unknown") -> None:
         """Take a case out of the folder: its display volume (never what a link points to) and its labels.
 
-        All of it stays in the history.
+        All of it stays in the history, with who took it out.
 
         Raises:
             NotFoundError: for an unknown case.
@@ -108,10 +108,10 @@ class CasesDatastore(DurableDatastore):
         with self.writing(f"removing case {image_id}"):
             entry = self._entry(image_id)
             for tag in list(entry.labels):
-                self._remove_label(image_id, tag, "the case was removed")
+                self._remove_label(image_id, tag, user, "the case was removed")
             path = self._image_path(image_id, entry.image.ext)
             if path.is_symlink() or path.exists():
-                keep_image(self.store.history, image_id, path, REMOVED, "unknown")
+                keep_image(self.store.history, image_id, path, REMOVED, user)
             objects = self._changed(image_id, None)
             with Staged() as staged:
                 staged.replace(*self._index_file(objects))
@@ -119,8 +119,8 @@ class CasesDatastore(DurableDatastore):
                 staged.commit()
             self._use(objects)
 
-    def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a label; its versions stay in the history.
+    def remove_label(self, label_id: str, label_tag: str, user: str = "unknown") -> None:
+        """Remove a label; its versions stay in the history, with who removed it.
 
         Raises:
             NotFoundError: when there is none.
@@ -128,16 +128,16 @@ class CasesDatastore(DurableDatastore):
         """
         with self.writing(f"removing the label of case {label_id}"):
             self._label(label_id, label_tag)
-            self._remove_label(label_id, label_tag, "")
+            self._remove_label(label_id, label_tag, user, "")
 
-    def _remove_label(self, case: str, tag: str, comment: str) -> None:
+    def _remove_label(self, case: str, tag: str, user: str, comment: str) -> None:
         objects: dict[str, ImageLabelModel] = {}
 
         def index(record: Record) -> tuple[Path, bytes]:
             objects.update(self._changed(case, self._with_label(case, tag, None)))
             return self._index_file(objects)
 
-        self.store.remove(Record(case, tag, 0, "", reason=REMOVED, comment=comment), index)
+        self.store.remove(Record(case, tag, 0, "", user=user, reason=REMOVED, comment=comment), index)
         self._use(objects)
         self._seen[case, tag] = None
 
@@ -154,7 +154,7 @@ class CasesDatastore(DurableDatastore):
         same = read_header(old, allow_4d=True).matches(read_header(new, allow_4d=True), tol=_GRID_TOLERANCE_MM)
         keep_image(self.store.history, case, old, "replaced", user)
         for tag in [] if same else list(self._datastore.objects[case].labels):
-            self._remove_label(case, tag, "the image was replaced by one on another grid")
+            self._remove_label(case, tag, user, "the image was replaced by one on another grid")
 
     def _check_image(self, case: str, source: Path) -> None:
         channels = read_channels(source)

@@ -89,6 +89,21 @@ def add_image(request: Request, image: str, params: str = Form("{}"), file: Uplo
         return {"image": app_instance().datastore().add_image(image, str(path), values)}
 
 
+@router.delete("/image", summary="Take a case out; its image and labels stay in the history")
+@router.delete("/", include_in_schema=False)
+def remove_image(request: Request, id: str) -> Any:
+    """Remove a case."""
+    app_instance().datastore().remove_image(id, user_of(request) or "unknown")
+    return {}
+
+
+@router.delete("/label", summary="Remove a label; its versions stay in the history")
+def remove_label(request: Request, id: str, tag: str) -> Any:
+    """Remove a label."""
+    app_instance().datastore().remove_label(id, tag, user_of(request) or "unknown")
+    return {}
+
+
 @router.get("/image/info", summary="See what is known about an image")
 def image_info(request: Request, image: str) -> Any:
     """Return what is known about an image."""
