@@ -15,7 +15,7 @@ import rarevoxel
 PACKAGE = Path(rarevoxel.__file__).parent
 
 LAYERS = (
-    ("errors", "labels", "config", "bundled", "lineage"),
+    ("clock", "errors", "labels", "config", "bundled", "lineage"),
     ("cases", "volumes", "studies", "statistics", "phantom"),
     ("transforms", "losses", "sampling", "networks"),
     ("training", "inference", "learning", "evaluation", "comparison"),

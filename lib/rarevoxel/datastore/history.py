@@ -12,10 +12,11 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rarevoxel.clock import utc_now
 from rarevoxel.errors import InputError, NotFoundError
 from rarevoxel.volumes import SUFFIXES
 
@@ -31,11 +32,6 @@ SUBMITTED = "submitted"
 
 _NUMBER = re.compile(r"(\d{6,})(\.json|" + "|".join(re.escape(suffix) for suffix in SUFFIXES) + ")")
 _FORMAT = 1
-
-
-def now() -> str:
-    """Return the present time as records hold it."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Record:
     version: int
     sha256: str
     received_sha256: str = ""
-    ts: str = field(default_factory=now)
+    ts: str = field(default_factory=utc_now)
     user: str = "unknown"
     client_id: str = ""
     reason: str = SUBMITTED

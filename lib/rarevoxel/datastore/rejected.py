@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rarevoxel.datastore.history import now
+from rarevoxel.clock import utc_now
 from rarevoxel.volumes import SUFFIXES, file_sha256, replace_file
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Rejected:
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
-            record = {"case": case, "ts": now(), "file": target.name, "sha256": sha, **why}
+            record = {"case": case, "ts": utc_now(), "file": target.name, "sha256": sha, **why}
             replace_file(_record_of(target), (json.dumps(record, indent=1, default=str) + "\n").encode())
             self._prune(case)
         except OSError as error:

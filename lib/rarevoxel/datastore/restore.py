@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from rarevoxel.datastore.history import History, Record, now
+from rarevoxel.clock import utc_now
+from rarevoxel.datastore.history import History, Record
 from rarevoxel.datastore.index import NAME, with_label
 from rarevoxel.datastore.store import LabelStore
 from rarevoxel.errors import GeometryError, InputError, NotFoundError, storage_error
@@ -57,7 +58,7 @@ def restore(studies: Path, case: str, tag: str, version: int, *, user: str, comm
             if current is not None and current.record.sha256 == source.sha256:
                 return Restored(current.record, unchanged=True)
             reason = f"restored from version {version}"
-            new = replace(source, version=0, ts=now(), user=user, client_id="", reason=reason, comment=comment)
+            new = replace(source, version=0, ts=utc_now(), user=user, client_id="", reason=reason, comment=comment)
             record = store.commit(new, data, lambda record: with_label(Path(studies) / NAME, record))
     except OSError as error:
         raise storage_error(error, f"restoring the label of case {case}") from error

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rarevoxel.datastore.history import now
+from rarevoxel.clock import utc_now
 from rarevoxel.errors import ConflictError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def take_server_lock(studies: str | Path, port: int | str = "") -> None:
             logger.warning("the studies folder cannot be written, so other servers may use it too")
             return
         _held[path] = lock
-        content = {"pid": os.getpid(), "host": socket.gethostname(), "port": str(port), "since": now()}
+        content = {"pid": os.getpid(), "host": socket.gethostname(), "port": str(port), "since": utc_now()}
         try:
             path.write_text(json.dumps(content), encoding="utf-8")
         except OSError as error:

@@ -6,11 +6,8 @@ call it, has routes nobody here needs (a proxy among them), and blocks its event
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from monailabel.config import settings
@@ -18,6 +15,7 @@ from monailabel.endpoints import datastore, info, model
 from monailabel.interfaces.utils.app import app_instance
 
 from rarevoxel import __version__
+from rarevoxel.server.background import do_before_stopping
 from rarevoxel.server.endpoints import cases, inference, service, sessions, tasks
 from rarevoxel.server.endpoints.adopt import adopt, pairs
 from rarevoxel.server.guard.config import GuardConfig
@@ -61,23 +59,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     instance = app_instance()
     instance.server_mode(True)
     instance.on_init_complete()
-    _close_on_signal(app.state.turns)
+    # Waiting inferences are turned away as soon as the server is told to stop.
+    do_before_stopping(app.state.turns.close)
     yield
-
-
-def _close_on_signal(turns: Turns) -> None:
-    """Turn waiting inferences away as soon as the server is told to stop, and leave the rest to whoever was told."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before = signal.getsignal(number)
-
-        def handle(received: int, frame: Any, before: Any = before) -> None:
-            turns.close()
-            if callable(before):
-                before(received, frame)
-
-        signal.signal(number, handle)
 
 
 app = build(GuardConfig.from_environment())

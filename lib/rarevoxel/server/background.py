@@ -15,6 +15,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -66,23 +68,34 @@ def stop_with_server() -> None:
     asked to end; those that have not after `GRACE_S` seconds are killed.
     """
     os.environ[SERVER_PID] = str(os.getpid())
+    # In a thread: the host holds locks where a signal may find it, and its own shutdown should begin at once.
+    do_before_stopping(lambda: threading.Thread(target=end_background, name="end-background", daemon=False).start())
+
+
+def do_before_stopping(action: Callable[[], object]) -> None:
+    """Let SIGTERM and SIGINT do something before they reach what handles them now.
+
+    Does nothing outside the main thread, where signals cannot be handled, and for a signal that nothing handles.
+
+    Args:
+        action: must be quick.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):
-        _stop_first(number)
-
-
-def _stop_first(number: int) -> None:
-    before = signal.getsignal(number)
-
-    def handler(received: int, frame: FrameType | None) -> None:
-        # In a thread: the host holds locks where a signal may find it, and its own shutdown should begin at once.
-        threading.Thread(target=end_background, name="end-background", daemon=False).start()
+        before = signal.getsignal(number)
         if callable(before):
-            before(received, frame)
+            signal.signal(number, partial(_act_first, action, before))
 
-    if callable(before):
-        signal.signal(number, handler)
+
+def _act_first(
+    action: Callable[[], object],
+    before: Callable[[int, FrameType | None], Any],
+    received: int,
+    frame: FrameType | None,
+) -> None:
+    action()
+    before(received, frame)
 
 
 def end_background(grace_s: float = GRACE_S) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,3 @@ from rarevoxel.volumes import replace_file
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a JSON file whole: a reader never sees half of it. NaN and infinity become null."""
     replace_file(path, json.dumps(jsonable(dict(content)), indent=2, default=str).encode())
-
-
-def utc_now() -> str:
-    """Return the time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

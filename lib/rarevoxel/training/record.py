@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from rarevoxel.clock import utc_now
 from rarevoxel.lineage import Lineage, WeightFile
 from rarevoxel.training.fitting import History
 from rarevoxel.training.gate import Verdict
-from rarevoxel.training.json_file import utc_now
 from rarevoxel.training.measure import Measured
 from rarevoxel.training.options import TrainOptions
 from rarevoxel.training.plan import Plan

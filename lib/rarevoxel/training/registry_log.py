@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rarevoxel.training.json_file import utc_now
+from rarevoxel.clock import utc_now
 
 
 class RegistryLog:
