@@ -292,7 +292,7 @@ def test_a_binary_network_of_other_inputs() -> None:
 
 
 def test_no_binary_network_from_another_one(saved: tuple[Path, torch.nn.Module]) -> None:
-    with pytest.raises(ModelError, match=r"(?s)no binary network can start from this DynUNet: .*size mismatch"):
+    with pytest.raises(ModelError, match=r"(?s)no binary network can start from this ShuffledUNet: .*size mismatch"):
         binary_from_regions(saved[1], BINARY)
     with pytest.raises(ModelError, match="no binary network can start from this Linear: 'output_block"):
         binary_from_regions(torch.nn.Linear(1, 1), SHAPE)

@@ -89,14 +89,23 @@ class NetworkConfig:
 
     Args:
         filters: channels per level; the first level works at full resolution, each further one at half.
+        shuffle: with a factor above 1 the first level works at that fraction of the resolution: blocks of
+            `shuffle^3` voxels enter as channels, and as many logits per block are turned back into voxels.
     """
 
     filters: tuple[int, ...] = (16, 32, 64, 96, 128)
+    shuffle: int = 1
 
     def __post_init__(self) -> None:
         _require(
             len(self.filters) >= 3 and min(self.filters) >= 1, f"filters ({self.filters}) needs >= 3 positive levels"
         )
+        _require(1 <= self.shuffle <= 4, f"shuffle ({self.shuffle}) must lie between 1 and 4")
+
+    @property
+    def multiple(self) -> int:
+        """What spatial sizes of the network's input must be divisible by."""
+        return int(self.shuffle * 2 ** (len(self.filters) - 1))
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ class TrainingConfig:
         val_interval: epochs between validations.
         seed: seed of weights, draws and augmentation.
         minimum_n: fewest cases for which size statistics choose a loss.
+        anchor: pull towards the weights a run starts from, see `rarevoxel.training.anchor.Anchor`; 0 for none.
     """
 
     max_epochs: int = 40
@@ -128,6 +138,7 @@ class TrainingConfig:
     val_interval: int = 5
     seed: int = 0
     minimum_n: int = 20
+    anchor: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "patches_per_case", "batch_size", "val_interval", "minimum_n"):
@@ -137,6 +148,7 @@ class TrainingConfig:
             0 <= self.selection < 1 - self.holdout,
             f"selection ({self.selection}) must lie between 0 and what holdout ({self.holdout}) leaves",
         )
+        _require(0 <= self.anchor <= 1_000_000, f"anchor ({self.anchor}) must lie between 0 and 1000000")
         _require(self.learning_rate > 0, f"learning_rate ({self.learning_rate}) must be > 0")
         _require(
             len(self.patch_size) == 3 and min(self.patch_size) >= 16, f"patch_size ({self.patch_size}) must be >= 16"
@@ -153,14 +165,17 @@ class InferenceConfig:
         threshold: probability from which a voxel belongs to a region.
         mirror: axes (0 to 2, of the oriented volume) along which the image is also predicted mirrored; the
             probabilities of all combinations are averaged, so each axis doubles the time.
+        smallest_mm3: connected pieces of tumour below this volume are left out; 0 keeps everything.
     """
 
     window: tuple[int, ...] = (96, 112, 96)
     overlap: float = 0.25
     threshold: float = 0.5
     mirror: tuple[int, ...] = ()
+    smallest_mm3: float = 0.0
 
     def __post_init__(self) -> None:
+        _require(self.smallest_mm3 >= 0, f"smallest_mm3 ({self.smallest_mm3}) must be >= 0")
         _require(0 <= self.overlap <= 0.9, f"overlap ({self.overlap}) must lie between 0 and 0.9")
         axes = len(set(self.mirror)) == len(self.mirror) and set(self.mirror) <= {0, 1, 2}
         _require(axes, f"mirror ({self.mirror}) must name axes 0, 1, 2, each at most once")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from monai.networks.nets import DynUNet
+from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
 from rarevoxel.config import NetworkConfig, Preprocessing, build
@@ -90,16 +91,45 @@ class TwoStageNetwork(nn.Module):
         return torch.cat([self.regions(image), self.foreground(image)], dim=1)
 
 
+class ShuffledUNet(DynUNet):
+    """A U-Net that sees blocks of voxels as channels, so that fine masks cost what coarse ones do.
+
+    Voxel `(h, w, d)` of a block of `factor^3` becomes a channel of a grid of `1 / factor` the size, and each logit
+    channel a voxel again (sub-voxel convolution). With factor 1 it is the plain network.
+
+    Args:
+        factor: edge of a block.
+        arguments: of MONAI's `DynUNet`; channels count those of whole blocks.
+
+    References:
+        Shi et al., Real-time single image and video super-resolution using an efficient sub-pixel convolutional neural
+        network, CVPR 2016, doi:10.1109/CVPR.2016.207. Here in 3-D, and for logits.
+    """
+
+    def __init__(self, factor: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.factor = factor
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits `(B, R, H, W, D)` of an image `(B, C, H, W, D)`."""
+        if self.factor == 1:
+            return torch.as_tensor(super().forward(image))
+        packed = pixelunshuffle(image, 3, self.factor).contiguous(memory_format=torch.channels_last_3d)
+        return torch.as_tensor(pixelshuffle(super().forward(packed), 3, self.factor))
+
+
 def build_network(config: NetworkConfig, *, in_channels: int = 4, out_channels: int = 3) -> nn.Module:
     """Return a U-Net with instance normalisation: logits `(B, out_channels, H, W, D)` from `(B, in_channels, H, W, D)`.
 
-    Spatial sizes must be multiples of `2 ** (levels - 1)`.
+    Spatial sizes must be multiples of `config.multiple`.
     """
     levels = len(config.filters)
-    network: nn.Module = DynUNet(
+    block = config.shuffle**3
+    network: nn.Module = ShuffledUNet(
+        config.shuffle,
         spatial_dims=3,
-        in_channels=in_channels,
-        out_channels=out_channels,
+        in_channels=in_channels * block,
+        out_channels=out_channels * block,
         kernel_size=[3] * levels,
         strides=[1] + [2] * (levels - 1),
         upsample_kernel_size=[2] * (levels - 1),
@@ -128,11 +158,12 @@ def binary_from_regions(network: nn.Module, config: NetworkConfig) -> nn.Module:
         ModelError: if the network is not one of this shape.
     """
     weights = first_stage_of(network).state_dict()
+    block = config.shuffle**3
     try:
         for name in ("output_block.conv.conv.weight", "output_block.conv.conv.bias"):
-            weights[name] = weights[name][:1]  # WT is the first of REGIONS.
+            weights[name] = weights[name][:block]  # WT is the first of REGIONS.
         first = weights["input_block.conv1.conv.weight"]
-        binary = build_network(config, in_channels=first.shape[1], out_channels=1).to(first.device)
+        binary = build_network(config, in_channels=first.shape[1] // block, out_channels=1).to(first.device)
         binary.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         msg = f"no binary network can start from this {type(network).__name__}: {error}"

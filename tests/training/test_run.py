@@ -204,7 +204,7 @@ def test_a_case_that_cannot_be_used_is_left_out_with_its_reason(
     corrupt = tmp_path / "corrupt.nii.gz"
     whole = labelled[0].label.read_bytes()
     corrupt.write_bytes(whole[: len(whole) // 2])
-    alone = tmp_path / "alone" / "t1c.nii.gz"
+    alone = tmp_path / "alone" / "scan.nii.gz"  # Whose name tells no sequence.
     alone.parent.mkdir()
     alone.write_bytes(labelled[0].image.read_bytes())
     labelled += [
@@ -214,7 +214,8 @@ def test_a_case_that_cannot_be_used_is_left_out_with_its_reason(
     stats = train_model(config, options(config, max_epochs=1), labelled, Places.of(tmp_path, "calf", "run"))
     assert set(stats["skipped"]) == {"bad-label", "bad-image"}
     assert "truncated or corrupt" in stats["skipped"]["bad-label"]
-    assert "t1n" in stats["skipped"]["bad-image"]
+    assert "sequence t1n, t1c, t2w, t2f is missing" in stats["skipped"]["bad-image"]
+    assert stats["missing"] == {}
     assert str(tmp_path) not in json.dumps(stats), "clients see no paths"
     assert sorted(stats["split"]["train"] + stats["split"]["holdout"]) == ["case-1", "case-2", "case-5"]
 

@@ -34,6 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--sampler", help="how patches are drawn (default auto)")
     parser.add_argument("--filter", help="which training cases are left out, e.g. empty+outliers (default none)")
     parser.add_argument("--intensity", help="as_trained, zscore or skewness (default as_trained)")
+    parser.add_argument("--anchor", type=float, help="pull towards the weights it starts from, 0 for none")
     parser.add_argument("--scratch", action="store_true", help="start from random weights, not from those in service")
     parser.add_argument("--no-resume", action="store_true", help="begin anew, also where a run was interrupted")
     parser.add_argument("--app", type=Path, default=None, help="app folder (default: the brain tumour app)")
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(app / "app.toml")
     if args.model not in config.models:
         raise NotFoundError(f"no model {args.model!r} in this app, expected one of {sorted(config.models)}")
-    numbers = ("max_epochs", "learning_rate", "batch_size", "patches_per_case", "seed")
+    numbers = ("max_epochs", "learning_rate", "batch_size", "patches_per_case", "seed", "anchor")
     asked = ("loss", "sampler", "filter", "intensity", *numbers)
     request: dict[str, Any] = {name: getattr(args, name) for name in asked if getattr(args, name) is not None}
     request["pretrained"] = not args.scratch

@@ -56,7 +56,7 @@ def predict_image(network: nn.Module, config: AppConfig, image: torch.Tensor) ->
         mirror=settings.mirror,
         window=settings.window,
         overlap=settings.overlap,
-        multiple=2 ** (len(config.network.filters) - 1),
+        multiple=config.network.multiple,
     )[0].cpu()
 
 

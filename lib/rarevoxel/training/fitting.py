@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rarevoxel.training.anchor import Anchor
 from rarevoxel.training.checkpoint import CheckpointFile
 from rarevoxel.training.patches import PatchBatches
 from rarevoxel.training.random_state import set_torch_state, torch_state
@@ -52,11 +53,13 @@ class Fitting:
         learning_rate: peak of the one-cycle schedule.
         weight_decay: of AdamW.
         steps: optimisation steps of the whole fit.
+        anchor: strength of the pull towards the weights the network has now, see `Anchor`.
 
     Attributes:
         average: moving average of the network.
         optimizer: of the network's parameters.
         schedule: of its learning rate.
+        anchor: to the weights the fit was given, also when it is resumed: they are given again then.
         best: weights to return.
         history: see `History`.
         epoch: epochs done.
@@ -64,13 +67,20 @@ class Fitting:
     """
 
     def __init__(
-        self, network: nn.Module, patches: PatchBatches, learning_rate: float, weight_decay: float, steps: int
+        self,
+        network: nn.Module,
+        patches: PatchBatches,
+        learning_rate: float,
+        weight_decay: float,
+        steps: int,
+        anchor: float = 0.0,
     ) -> None:
         self.network = network
         self.patches = patches
         self.average = deepcopy(network)
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, learning_rate, steps + 1, pct_start=0.1)
+        self.anchor = Anchor(network, anchor)
         self.best = _weights(network)
         self.history = History()
         self.epoch = 0

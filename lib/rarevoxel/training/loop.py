@@ -52,7 +52,8 @@ def fit(
 ) -> tuple[dict[str, torch.Tensor], History]:
     """Train a network and return the weights of its best epoch, or without a hold-out those of the last.
 
-    What is validated and returned is a moving average of the weights, which a handful of cases disturbs less.
+    What is validated and returned is a moving average of the weights, which a handful of cases disturbs less. With
+    `options.anchor` the weights are held near those the network came with.
 
     With a checkpoint, a fit that was interrupted goes on after the last epoch that was saved, and on the same machine
     with the same number of threads it ends with the same weights, to the bit, as one that was not.
@@ -93,7 +94,7 @@ def fit(
     judges = cached_cases(holdout, build_transforms(config, Stage.VALIDATE))
     loss_function = _Regions(MixedLoss(loss_function), len(regions))
     steps = options.max_epochs * math.ceil(len(train) * options.patches_per_case / options.batch_size)
-    run = Fitting(network, patches, options.learning_rate, config.training.weight_decay, steps)
+    run = Fitting(network, patches, options.learning_rate, config.training.weight_decay, steps, options.anchor)
     if state:
         run.resume(state)
     history, started, saved = run.history, time.monotonic(), time.monotonic()
@@ -103,6 +104,7 @@ def fit(
         losses = []
         for image, target, parts in patches.epoch(options.batch_size):
             losses.append(optimize(network, loss_function, run.optimizer, image.to(device), target.to(device), parts))
+            run.anchor.pull(run.optimizer.param_groups[0]["lr"])
             run.schedule.step()
             run.steps += 1
             follow(run.average, network, min(AVERAGING, run.steps / (run.steps + 10)))
@@ -168,7 +170,7 @@ def _validate(
     history: History,
 ) -> dict[str, float]:
     network.eval()
-    multiple = 2 ** (len(config.network.filters) - 1)
+    multiple = config.network.multiple
     scores: list[dict[str, float]] = []
     for position, entry in enumerate(judges.data):
         try:

@@ -79,6 +79,12 @@ PROPERTIES: dict[str, dict[str, Any]] = {
         "default": "as_trained",
         "description": "intensity preprocessing",
     },
+    "anchor": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1_000_000,
+        "description": "pull towards the weights the run starts from, against forgetting; 0 for none",
+    },
     "resume": {
         "type": "boolean",
         "default": True,
@@ -104,6 +110,8 @@ class TrainOptions:
         filter: names of `FILTER_NAMES` joined by `+`: which training cases are left out, with reasons.
         intensity: one of `INTENSITIES`.
         resume: go on with an interrupted run of the same options and cases, if there is one.
+        anchor: pull towards the weights the run starts from, see `rarevoxel.training.anchor.Anchor`; a run from random
+            weights has none.
     """
 
     loss: str
@@ -117,6 +125,7 @@ class TrainOptions:
     filter: str = "none"
     intensity: str = "as_trained"
     resume: bool = True
+    anchor: float = 0.0
 
     @classmethod
     def from_request(cls, request: Mapping[str, Any], config: AppConfig, loss: str) -> TrainOptions:
@@ -148,7 +157,7 @@ class TrainOptions:
             loss: the model's own loss.
         """
         properties = deepcopy(PROPERTIES)
-        for name in ("max_epochs", "learning_rate", "batch_size", "patches_per_case", "seed"):
+        for name in ("max_epochs", "learning_rate", "batch_size", "patches_per_case", "seed", "anchor"):
             properties[name]["default"] = getattr(config.training, name)
         properties["loss"]["default"] = loss
         return {
@@ -163,7 +172,7 @@ class TrainOptions:
     def choices(config: AppConfig, loss: str) -> dict[str, Any]:
         """Return the options as a client shows them: a list becomes a combo box, a bool a check box."""
         training = config.training
-        return {
+        shown = {
             "loss": [loss, *(name for name in LOSS_NAMES if name != loss)],
             "max_epochs": training.max_epochs,
             "learning_rate": training.learning_rate,
@@ -175,6 +184,8 @@ class TrainOptions:
             "filter": list(FILTER_NAMES),
             "intensity": list(INTENSITIES),
         }
+        # A client shows 0 as an empty field.
+        return {**shown, "anchor": training.anchor} if training.anchor else shown
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain data."""

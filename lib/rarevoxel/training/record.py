@@ -47,6 +47,7 @@ def facts(options: TrainOptions, plan: Plan, split: Split, measured: Measured, s
             "note": split.note,
         },
         "skipped": dict(measured.skipped),
+        "missing": dict(measured.missing),
         "findings": list(measured.findings),
         "start": start,
     }

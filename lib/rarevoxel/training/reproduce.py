@@ -152,7 +152,8 @@ def _inputs(
         if case.patient != record.patient:
             changed.append(f"{record.id}: is of another patient, and may change sides")
         files = find_sequences(case.image)
-        other = [name for name, sha256 in record.sequences.items() if file_sha256(files[name]) != sha256]
+        now = {name: file_sha256(path) for name, path in files.items()}
+        other = [name for name in {**record.sequences, **now} if record.sequences.get(name) != now.get(name)]
         if other:
             changed.append(f"{record.id}: {', '.join(other)} changed")
         label = _label(record, case, find_label)

@@ -93,6 +93,8 @@ def _train(
     split = _split(measured, config)
     measured.check_tumour(split.train)
     network, start, config = _network(config, options, places)
+    if start is None:  # Random weights are nothing to hold on to.
+        options = replace(options, anchor=0.0)
     entries = {case.id: case.entry() for case in measured.usable}
     plan = make_plan(config, options, [entries[case] for case in split.train], measured.statistics)
     config = plan.config

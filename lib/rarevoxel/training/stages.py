@@ -114,7 +114,7 @@ def train_networks(
     history.warnings += [warning for warning in second_history.warnings if warning not in history.warnings]
     second.network.load_state_dict(weights)
     both = TwoStageNetwork(regions, second)
-    deepest = max(shape, second.config, key=lambda config: len(config.filters))
+    deepest = max(shape, second.config, key=lambda config: config.multiple)
     asked = [case for case in tune or holdout or plan.train if str(case["id"]) not in history.skipped]
     cases = _predicted(both, replace(plan.config, network=deepest), asked)
     threshold, scores = tune_threshold(cases, form, decision=plan.config.inference.threshold)
