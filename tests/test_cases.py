@@ -264,20 +264,34 @@ def test_empty_folder_says_what_is_understood(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
-def test_incomplete_cases_do_not_hide_good_ones(tmp_path: Path) -> None:
+def test_a_case_may_lack_sequences_but_not_all(tmp_path: Path) -> None:
     brats_2020(tmp_path, 1)
     (brats_2020(tmp_path, 2) / "BraTS20_Training_002_t1ce.nii.gz").unlink()
+    for path in [*brats_2020(tmp_path, 3).glob("*_t*"), *(tmp_path / "BraTS20_Training_003").glob("*_flair*")]:
+        path.unlink()
     found = scan(tmp_path)
-    assert [case.id for case in found.cases] == ["BraTS20_Training_001"]
+    assert [(case.id, case.missing) for case in found.cases] == [
+        ("BraTS20_Training_001", ()),
+        ("BraTS20_Training_002", ("t1c",)),
+    ]
+    assert found.cases[1].display == "t2f"
     (refusal,) = found.refused
-    assert refusal.id == "BraTS20_Training_002"
+    assert refusal.id == "BraTS20_Training_003"
     message = refusal.error.message
-    assert "case BraTS20_Training_002: sequence t1c is missing" in message
-    assert "BraTS20_Training_002_flair.nii.gz" in message
+    assert "case BraTS20_Training_003: sequence t1n, t1c, t2w, t2f is missing" in message
+    assert "BraTS20_Training_003_seg.nii.gz" in message
     assert refusal.to_dict()["code"] == "invalid_input"
-    with pytest.raises(InputError, match="case BraTS20_Training_002: sequence t1c is missing"):
+    with pytest.raises(InputError, match="case BraTS20_Training_003: sequence t1n, t1c, t2w, t2f is missing"):
         discover(tmp_path)
-    assert [case.id for case in discover(tmp_path, strict=False)] == ["BraTS20_Training_001"]
+    assert len(discover(tmp_path, strict=False)) == 2
+
+
+@pytest.mark.parametrize(("left", "display"), [("t1n", "t1n"), ("t2w", "t2w"), ("t2f", "t2f"), ("t1c", "t1c")])
+def test_what_is_shown_of_one_sequence(tmp_path: Path, left: str, display: str) -> None:
+    image(tmp_path / "p1" / f"{left}.nii.gz")
+    (case,) = discover(tmp_path)
+    assert (case.display, tuple(case.sequences)) == (display, (left,))
+    assert case.source == (tmp_path / "p1" / f"{left}.nii.gz").resolve()
 
 
 def test_two_files_for_one_sequence(tmp_path: Path) -> None:
@@ -297,8 +311,8 @@ def test_ids_that_collide_are_refused(tmp_path: Path) -> None:
 
 
 def test_dataset_json_that_cannot_be_used(tmp_path: Path) -> None:
-    decathlon(tmp_path, modality={"0": "FLAIR", "1": "T1w", "2": "T2w"})
-    with pytest.raises(InputError, match=r"dataset\.json: no channel for t1c among \['FLAIR', 'T1w', 'T2w'\]"):
+    decathlon(tmp_path, modality={"0": "FLAIR", "1": "T1w", "2": "Gd?", "3": "T2w"})
+    with pytest.raises(InputError, match=r"dataset\.json: no channel for t1c among \['FLAIR', 'T1w', 'Gd\?', 'T2w'\]"):
         scan(tmp_path)
     (tmp_path / "dataset.json").write_text("[1, 2]")
     with pytest.raises(InputError, match="holds a list, expected a JSON object"):
@@ -316,8 +330,19 @@ def test_dataset_cases_with_missing_files(tmp_path: Path) -> None:
     assert re.search(r"BRATS_002\.nii\.gz is listed in .*dataset\.json but does not exist", str(found.refused[0].error))
     nnunet(tmp_path / "nn")
     (tmp_path / "nn" / "imagesTr" / "case_a_0001.nii.gz").unlink()
-    with pytest.raises(InputError, match="case case_a: sequence t1c is missing"):
-        discover(tmp_path / "nn")
+    assert [case.missing for case in discover(tmp_path / "nn")] == [("t1c",), ()]
+
+
+def test_a_set_that_never_had_a_sequence(tmp_path: Path) -> None:
+    nnunet(tmp_path, channel_names={"0": "T1", "1": "T2", "2": "T2-FLAIR"})
+    for path in tmp_path.glob("images*/*_0003.nii.gz"):
+        path.unlink()
+    first, second = discover(tmp_path)
+    assert first.missing == second.missing == ("t1c",)
+    assert first.sequences["t2f"].name == "case_a_0002.nii.gz"
+    assert find_sequences(second.sequences["t2w"]) == second.sequences
+    decathlon(tmp_path / "msd", 1, modality={"0": "FLAIR", "1": "T1w"})
+    assert discover(tmp_path / "msd")[0].missing == ("t1c", "t2w")
 
 
 # ----------------------------------------------------------------------------------------------------------------- ids
@@ -537,12 +562,36 @@ def test_session_folder_of_nrrd_files_without_a_common_name(tmp_path: Path) -> N
     assert find_sequences(tmp_path)["t1c"] == tmp_path / "b_t1ce.nrrd"
 
 
-def test_what_is_missing_and_what_was_found(tmp_path: Path) -> None:
+def test_as_many_sequences_as_there_are(tmp_path: Path) -> None:
     folder = make_case(tmp_path / "p1")
     (folder / "t1c.nii.gz").unlink()
     (folder / "flair.nii.gz").unlink()
-    match = r"sequence t1c, t2f is missing; .*p1 holds seg\.nii\.gz, t1\.nii\.gz, t2\.nii\.gz"
-    for path in (folder / "t1.nii.gz", folder):
+    for path in (folder / "t2.nii.gz", folder):
+        assert list(find_sequences(path).items()) == [("t1n", folder / "t1.nii.gz"), ("t2w", folder / "t2.nii.gz")]
+
+
+def test_of_two_files_neither_is_left_out_in_silence(tmp_path: Path) -> None:
+    folder = make_case(tmp_path / "p1")
+    image(folder / "t1.nii")
+    for path in (folder / "t2.nii.gz", folder):
+        with pytest.raises(InputError, match=r"more than one file .* t1n: t1\.nii, t1\.nii\.gz; expected one each"):
+            find_sequences(path)
+
+
+def test_two_cases_with_gaps_are_never_taken_for_one(tmp_path: Path) -> None:
+    for name in ("a_t1", "a_t2", "b_t1c"):
+        image(tmp_path / f"{name}.nii.gz")
+    with pytest.raises(InputError, match=r"holds 2 cases \(a, b\), expected one"):
+        find_sequences(tmp_path)
+    assert list(find_sequences(tmp_path / "a_t2.nii.gz")) == ["t1n", "t2w"]
+
+
+def test_what_is_missing_and_what_was_found(tmp_path: Path) -> None:
+    folder = make_case(tmp_path / "p1")
+    for name in ("t1", "t1c", "t2", "flair"):
+        (folder / f"{name}.nii.gz").unlink()
+    match = r"sequence t1n, t1c, t2w, t2f is missing; .*p1 holds seg\.nii\.gz"
+    for path in (folder / "seg.nii.gz", folder):
         with pytest.raises(InputError, match=match):
             find_sequences(path)
     with pytest.raises(InputError, match=r"gone\.nii\.gz: file is missing"):

@@ -223,7 +223,11 @@ def remap_by_label_info(
 
 def labels_to_regions(labels: npt.NDArray[Any], regions: Iterable[str] = tuple(REGIONS)) -> npt.NDArray[np.bool_]:
     """Return region masks `(R, *spatial)` of a client label map `(*spatial)`, in the order of `regions`."""
-    return np.stack([np.isin(labels, [CLIENT_LABELS[k] for k in REGIONS[region]]) for region in regions])
+    values = [[CLIENT_LABELS[label] for label in REGIONS[region]] for region in regions]
+    if labels.dtype == np.uint8:
+        tables = [np.isin(np.arange(256), wanted) for wanted in values]  # Many times as fast as asking every voxel.
+        return np.stack([table[labels] for table in tables])
+    return np.stack([np.isin(labels, wanted) for wanted in values])
 
 
 def regions_to_labels(regions: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

@@ -45,23 +45,37 @@ def test_refusals_are_printed_and_the_good_case_is_written(tmp_path: Path, capsy
         make_case(tmp_path / "data" / name)
     (tmp_path / "data" / "b" / "t1.nii.gz").unlink()
     (tmp_path / "data" / "c" / "t1.nii.gz").write_bytes(b"")
-    assert call(tmp_path / "data", tmp_path / "studies") == 1
+    assert call(tmp_path / "data", tmp_path / "studies", "--complete") == 1
     out, err = capsys.readouterr()
     assert out == f"1 of 3 cases prepared in {tmp_path / 'studies'}\n"
     assert "refused b: case b: sequence t1n is missing" in err
-    assert "  hint: all of t1n, t1c, t2w, t2f are needed" in err
+    assert "or leave out --complete" in err
+    assert not (tmp_path / "studies" / "b.nii.gz").exists()
     assert "refused c: " in err
     assert "t1.nii.gz: file is empty" in err
     assert (tmp_path / "studies" / "a.nii.gz").exists()
 
 
+def test_a_case_with_a_gap_is_prepared_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_case(tmp_path / "data" / "a")
+    make_case(tmp_path / "data" / "b")
+    (tmp_path / "data" / "b" / "t1c.nii.gz").unlink()
+    assert call(tmp_path / "data", tmp_path / "studies") == 0
+    out, err = capsys.readouterr()
+    assert out == f"2 of 2 cases prepared in {tmp_path / 'studies'}, 1 without all four sequences\n"
+    assert err == "warning: b: t1c missing (--complete refuses such cases)\n"
+
+
 def test_json_report_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_case(tmp_path / "data" / "a", values=(1,))
     make_case(tmp_path / "data" / "b")
-    (tmp_path / "data" / "b" / "t1.nii.gz").unlink()
+    (tmp_path / "data" / "b" / "t1.nii.gz").write_bytes(b"")
+    make_case(tmp_path / "data" / "c")
+    (tmp_path / "data" / "c" / "t2.nii.gz").unlink()
     assert call(tmp_path / "data", tmp_path / "studies", "--labels", "--json") == 1
     report = json.loads(capsys.readouterr().out)
-    assert (report["prepared"], report["labelled"], report["kept"]) == (["a"], ["a"], [])
+    assert report["incomplete"] == {"c": ["t2w"]}
+    assert (report["prepared"], report["labelled"], report["kept"]) == (["a", "c"], ["a", "c"], [])
     assert report["refused"][0]["id"] == "b"
     assert report["refused"][0]["code"] == "invalid_input"
     assert "lesion" in report["warnings"][0]

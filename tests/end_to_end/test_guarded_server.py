@@ -290,7 +290,7 @@ def test_the_public_client_s_sessions_and_uploads(hospital: Hospital, tmp_path: 
     with pytest.raises(MONAILabelClientException) as caught:
         client.infer("calf", "MR^Head 1", {}, session_id=session)
     assert "Status: 422" in str(caught.value.msg)
-    assert "all of t1n, t1c, t2w, t2f are needed" in str(caught.value.msg)
+    assert "t1n, t1c, t2w, t2f is missing" in str(caught.value.msg)
     client.remove_session(session)
     refused(hospital.ask("GET", f"/session/{session}"), 404, "no such session")
     with pytest.raises(MONAILabelClientException) as caught:

@@ -21,7 +21,7 @@ FAULTS: dict[int, Fault] = {
     6: Fault("image corrupt, truncated, 0 bytes, text, LFS pointer", "422, names the file"),
     7: Fault("2-D image", "422"),
     8: Fault("4-D image, wrong number of channels", "422; a trailing singleton is fine"),
-    9: Fault("a sequence is missing", "422, names it"),
+    9: Fault("a sequence is missing", "200, names it and warns; 422 when its file is lost, or all are"),
     10: Fault("sequences on different grids", "422, both geometries"),
     11: Fault("NaN or Inf voxels", "422, the count"),
     12: Fault("constant or all-zero image", "422"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from rarevoxel.cases import SEQUENCES
+from rarevoxel.cases.table import load_table, save_table
 
 Edit = Callable[[Path], None]
 Images = npt.NDArray[Any]
@@ -113,7 +115,7 @@ SPOILED: dict[int, dict[str, tuple[Edit, str]]] = {
     6: TORN,
     7: {"flat": (voxels(lambda array: array[:, :, 20]), "2-D")},
     8: {"channels": (voxels(lambda array: np.stack([array] * 3, axis=3)), "4-D")},
-    9: {"no-t1c": (lambda path: path.unlink(), "t1c"), "no-t2f": (lambda path: path.unlink(), "t2f")},
+    9: {"lost-t1c": (lambda path: path.unlink(), "t1c is missing; studies.json lists")},
     10: {"grids": (_coarse, "40x48x20")},
     11: {"nan": (_set(np.nan, 3), "3 of 76800 voxels"), "inf": (_set(np.inf, 2), "2 of 76800 voxels")},
     12: {
@@ -130,8 +132,11 @@ SPOILED: dict[int, dict[str, tuple[Edit, str]]] = {
 }
 """Fault -> case -> how one sequence of it is spoiled, and a word of the answer."""
 
-SEQUENCE_OF = {"no-t1c": "t1c", "no-t2f": "t2f"}
+SEQUENCE_OF = {"lost-t1c": "t1c"}
 """Which sequence is spoiled; t2w unless named here."""
+
+GAPS = {"no-t1c": ("t1c",), "no-t2f": ("t2f",), "only-t2w": ("t1n", "t1c", "t2f")}
+"""Case -> the sequences it was never given."""
 
 
 def spoil(studies: Path, like: str) -> None:
@@ -139,11 +144,25 @@ def spoil(studies: Path, like: str) -> None:
     for cases in SPOILED.values():
         for name, (edit, _) in cases.items():
             folder = add_case(studies, name, like)
-            if name == "no-t1c":  # What is shown then is the FLAIR.
-                link = studies / f"{name}.nii.gz"
-                link.unlink()
-                link.symlink_to(Path("sequences") / name / "t2f.nii.gz")
+            if name == "lost-t1c":
+                table = load_table(studies)
+                listed = {kind: f"sequences/{name}/{kind}.nii.gz" for kind in SEQUENCES}
+                save_table(studies, {**table, name: replace(table[like], sequences=listed, display=f"{name}.nii.gz")})
+                show(studies, name, "t2f")
             edit(folder / f"{SEQUENCE_OF.get(name, 't2w')}.nii.gz")
+    for name, missing in GAPS.items():
+        folder = add_case(studies, name, like)
+        for sequence in missing:
+            (folder / f"{sequence}.nii.gz").unlink()
+        show(studies, name, next(kind for kind in ("t1c", "t2f", "t2w") if kind not in missing))
+    shutil.copyfile(studies / "sequences" / like / "t2f.nii.gz", studies / "nameless.nii.gz")
+
+
+def show(studies: Path, name: str, sequence: str) -> None:
+    """Let a case show another of its sequences."""
+    link = studies / f"{name}.nii.gz"
+    link.unlink()
+    link.symlink_to(Path("sequences") / name / f"{sequence}.nii.gz")
 
 
 ORIENTATIONS = ("RAS", "LPS", "LAS", "SRA")

@@ -12,7 +12,7 @@ import requests
 
 from faults.conftest import PLAIN
 from faults.served import Served, check_refusal, refusing
-from faults.spoiled import ORIENTATIONS, SMALL, SPACINGS, SPOILED, STORED
+from faults.spoiled import GAPS, ORIENTATIONS, SMALL, SPACINGS, SPOILED, STORED
 from rarevoxel.volumes import read_header
 
 pytestmark = pytest.mark.server
@@ -103,6 +103,27 @@ def test_a_spoiled_case_is_refused_by_name(spoiled_server: Served, case: str, wo
     with refusing(spoiled_server):
         error = check_refusal(spoiled_server.infer(case), 422, word, server=spoiled_server)
     assert case in error["message"], error
+
+
+@pytest.mark.fault(9)
+@pytest.mark.parametrize("case", GAPS)
+def test_a_case_without_some_sequences_gets_a_mask_that_says_so(
+    spoiled_server: Served, tmp_path: Path, case: str
+) -> None:
+    response = spoiled_server.infer(case)
+    assert response.status_code == 200, response.text
+    reply = response.json()
+    assert tuple(reply["missing"]) == GAPS[case]
+    assert [warning.split(" is missing: ")[0] for warning in reply["warnings"]] == list(GAPS[case])
+    assert f"segmented without {', '.join(GAPS[case])}" in spoiled_server.logs()
+    assert mask_of(spoiled_server, case, tmp_path)[0].shape == (40, 48, 40)
+
+
+@pytest.mark.fault(9)
+def test_one_volume_of_unknown_sequence_is_refused(spoiled_server: Served) -> None:
+    with refusing(spoiled_server):
+        response = spoiled_server.infer("nameless")
+        check_refusal(response, 422, "t1n, t1c, t2w, t2f is missing", "name the files", server=spoiled_server)
 
 
 @pytest.mark.fault(10)

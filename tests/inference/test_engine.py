@@ -214,16 +214,12 @@ def test_only_torn_weights_are_named(config: AppConfig, tmp_path: Path, case_fol
         Engine(config, [path], device="cpu").predict(case_folder)
 
 
-@pytest.mark.parametrize("kind", ["missing sequence", "NaN"])
 def test_an_unusable_case_is_told_as_such(
-    config: AppConfig, tiny_weights: Path, case_folder: Path, phantom: Phantom, kind: str
+    config: AppConfig, tiny_weights: Path, case_folder: Path, phantom: Phantom
 ) -> None:
     bad = case_folder / "t2f.nii.gz"
-    bad.unlink()
-    if kind == "NaN":
-        nib.save(nib.Nifti1Image(np.full(phantom.labels.shape, np.nan, np.float32), phantom.affine), bad)
-    expected = {"missing sequence": "t2f", "NaN": "76800 of 76800 voxels are NaN"}[kind]
-    with pytest.raises(InputError, match=expected):
+    nib.save(nib.Nifti1Image(np.full(phantom.labels.shape, np.nan, np.float32), phantom.affine), bad)
+    with pytest.raises(InputError, match="76800 of 76800 voxels are NaN"):
         Engine(config, [tiny_weights], device="cpu").predict(case_folder)
 
 

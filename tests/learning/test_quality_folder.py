@@ -6,12 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rarevoxel.cases.table import load_table
+from rarevoxel.cases.table import load_table, save_table
 from rarevoxel.errors import InputError, NotFoundError
 from rarevoxel.learning.quality import ERROR, CaseReport, Finding, QualityConfig, check_studies
 from rarevoxel.volumes import read_label_volume, read_volume, write_labels, write_volume
@@ -75,6 +76,18 @@ def test_every_broken_image_is_reported(studies: Path) -> None:
     assert place.mm == pytest.approx(volume.grid.affine[:3] @ [3, 4, 5, 1], abs=1e-3)
     assert all(str(studies) not in finding.message for report in reports for finding in report.findings)
     assert reports[2].sentence(reports[2].findings[0]).startswith("sequence t2f: is truncated or corrupt")
+
+
+def test_a_sequence_a_case_was_prepared_without_is_a_warning(studies: Path) -> None:
+    table = load_table(studies)
+    study = table[CASES[0]]
+    rest = {name: file for name, file in study.sequences.items() if name != "t2w"}
+    save_table(studies, {**table, CASES[0]: replace(study, sequences=rest)})
+    sequence_of(studies, CASES[1], "t2w").unlink()
+    reports = check_studies(studies, only=CASES[:2])
+    assert errors(reports) == {CASES[1]: [("image_missing", "t2w", 1.0)]}
+    found = [finding for finding in reports[0].findings if finding.code == "image_missing"]
+    assert [(finding.severity, finding.label) for finding in found] == [("warning", "t2w")]
 
 
 def test_a_display_volume_that_cannot_be_read_is_reported_once(studies: Path) -> None:

@@ -9,11 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data import list_data_collate
 
 from rarevoxel.cases import SEQUENCES
 from rarevoxel.errors import GeometryError, InputError, LabelError
 from rarevoxel.phantom import Phantom
-from rarevoxel.transforms import LoadLabeld, LoadSequencesd, load_sequences
+from rarevoxel.transforms import LoadLabeld, LoadSequencesd, NormalizeBrain, load_sequences, missing_of
 
 
 def rewrite(path: Path, change: object = None, affine: np.ndarray | None = None) -> None:
@@ -46,12 +47,49 @@ def test_a_4d_file_equals_four_files(tmp_path: Path, case_folder: Path, phantom:
     assert torch.equal(four.affine, files.affine)
 
 
-@pytest.mark.parametrize("sequence", SEQUENCES)
-def test_a_missing_sequence_is_named(case_folder: Path, sequence: str) -> None:
-    (case_folder / f"{sequence}.nii.gz").unlink()
-    other = next(name for name in SEQUENCES if name != sequence)
-    with pytest.raises(InputError, match=sequence):
-        load_sequences(case_folder / f"{other}.nii.gz")
+@pytest.mark.parametrize("missing", [["t1n"], ["t1c"], ["t2f"], ["t1n", "t1c", "t2f"]])
+def test_a_missing_sequence_is_a_named_channel_of_zeros(
+    case_folder: Path, phantom: Phantom, missing: list[str]
+) -> None:
+    for sequence in missing:
+        (case_folder / f"{sequence}.nii.gz").unlink()
+    image = load_sequences(case_folder)
+    assert missing_of(image) == tuple(missing)
+    assert image.shape == phantom.images.shape
+    for index, sequence in enumerate(SEQUENCES):
+        expected = np.zeros_like(phantom.images[0]) if sequence in missing else phantom.images[index]
+        np.testing.assert_array_equal(image[index].numpy(), expected)
+    kept = NormalizeBrain()(image)
+    assert [bool(channel.any()) for channel in kept] == [sequence not in missing for sequence in SEQUENCES]
+
+
+def test_a_complete_case_lacks_nothing_and_neither_does_a_tensor(case_folder: Path) -> None:
+    assert missing_of(load_sequences(case_folder)) == ()
+    assert missing_of(torch.zeros(4, 2, 2, 2)) == ()
+
+
+def test_without_any_sequence_there_is_no_case(case_folder: Path) -> None:
+    for sequence in SEQUENCES:
+        (case_folder / f"{sequence}.nii.gz").unlink()
+    with pytest.raises(InputError, match="sequence t1n, t1c, t2w, t2f is missing"):
+        load_sequences(case_folder)
+    with pytest.raises(InputError, match=r"no sequence among \['adc'\], expected at least one of t1n, t1c, t2w, t2f"):
+        load_sequences({"adc": case_folder / "seg.nii.gz"})
+
+
+def test_a_mapping_may_lack_a_sequence_but_not_a_file(case_folder: Path) -> None:
+    files = {"t2f": case_folder / "t2f.nii.gz", "t1n": case_folder / "t1n.nii.gz"}
+    assert missing_of(load_sequences(files)) == ("t1c", "t2w")
+    with pytest.raises(InputError, match=r"gone\.nii\.gz: file is missing"):
+        load_sequences({**files, "t1c": case_folder / "gone.nii.gz"})
+
+
+def test_cases_with_and_without_gaps_make_one_batch(case_folder: Path) -> None:
+    whole = load_sequences(case_folder)
+    (case_folder / "t1c.nii.gz").unlink()
+    batch = list_data_collate([{"image": whole}, {"image": load_sequences(case_folder)}])["image"]
+    assert batch.shape[0] == 2
+    assert not batch[1, 1].any()
 
 
 def test_differing_grids_are_both_described(case_folder: Path, phantom: Phantom) -> None:

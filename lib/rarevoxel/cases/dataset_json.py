@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rarevoxel.cases.folders import NIFTI, missing_sequences, visible
+from rarevoxel.cases.folders import NIFTI, no_sequences, visible
 from rarevoxel.cases.model import SEQUENCES, Case, Refusal
 from rarevoxel.cases.names import case_id, patient_of, sequence_of
 from rarevoxel.errors import InputError
@@ -54,14 +54,16 @@ def load_description(root: Path) -> dict[str, Any]:
 def channel_names(description: Mapping[str, Any], root: Path) -> tuple[str, ...]:
     """Return the sequence of each channel, in channel order (`""` for one we do not use).
 
+    A set may go without a sequence, but not where a channel has a name that says nothing: that may be the one.
+
     Raises:
-        InputError: if a sequence has no channel.
+        InputError: if no channel is a sequence, or one is missing while another channel's name is not understood.
     """
     listed = description.get("channel_names") or description.get("modality") or {}
     names = dict(listed) if isinstance(listed, Mapping) else dict(enumerate(listed))
     ordered = tuple(sequence_of(str(names[key])) for key in sorted(names, key=lambda key: int(key)))
     missing = [name for name in SEQUENCES if name not in ordered]
-    if missing:
+    if missing and (len(missing) == len(SEQUENCES) or "" in ordered):
         msg = f"{root / DATASET_NAME}: no channel for {', '.join(missing)} among {list(names.values())}"
         raise InputError(msg, 'name the four channels, for example {"0": "FLAIR", "1": "T1w", "2": "T1gd", "3": "T2w"}')
     return ordered
@@ -116,8 +118,8 @@ def _per_channel(
 def _channel_case(name: str, files: Mapping[str, Path], labels: Path, scheme: LabelScheme) -> Case | Refusal:
     case = case_id(name)
     sequences = {kind: files[kind] for kind in SEQUENCES if kind in files}
-    if len(sequences) < len(SEQUENCES):
-        return Refusal(case, missing_sequences(f"case {case}", sequences, next(iter(files.values())).parent))
+    if not sequences:
+        return Refusal(case, no_sequences(f"case {case}", next(iter(files.values())).parent))
     label = next((labels / f"{name}{suffix}" for suffix in NIFTI if (labels / f"{name}{suffix}").exists()), None)
     return Case(case, patient_of(case), sequences, label=label, scheme=scheme if label else None, layout="dataset")
 
@@ -149,7 +151,7 @@ def _four_d_case(
         if path is not None and not path.is_file():
             msg = f"case {name}: {path} is listed in {root / DATASET_NAME} but does not exist"
             return Refusal(name, InputError(msg, "download the data set again, or remove the entry"))
-    sequences = dict.fromkeys(SEQUENCES, image)
+    sequences = dict.fromkeys([kind for kind in SEQUENCES if kind in channels], image)
     return Case(
         name,
         patient_of(name),

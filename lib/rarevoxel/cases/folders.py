@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,11 @@ class Group:
     def sequences(self) -> dict[str, Path]:
         """Sequence -> its one file, in canonical order; those missing or ambiguous are left out."""
         return {kind: self.files[kind][0] for kind in SEQUENCES if len(self.files.get(kind, ())) == 1}
+
+    @property
+    def twice(self) -> dict[str, list[Path]]:
+        """Kind -> its files, of the kinds with more than one."""
+        return {kind: files for kind, files in self.files.items() if len(files) > 1}
 
     @property
     def has_images(self) -> bool:
@@ -102,26 +107,27 @@ def walk(root: Path, depth: int = _DEPTH) -> Iterator[Group]:
 
 
 def case_of(group: Group) -> Case | Refusal:
-    """Return the case a group makes, or why it makes none: a sequence that is missing, or there twice."""
+    """Return the case a group makes, or why it makes none: no sequence at all, or one that is there twice."""
     name = case_id(group.name)
-    twice = {kind: files for kind, files in group.files.items() if len(files) > 1}
-    if twice:
-        listed = "; ".join(f"{kind}: {', '.join(p.name for p in files)}" for kind, files in twice.items())
-        msg = f"case {name}: more than one file for a sequence in {group.folder}: {listed}; expected one each"
-        return Refusal(name, InputError(msg, "keep one of them and move the others away"))
+    if group.twice:
+        return Refusal(name, more_than_one(f"case {name}", group))
     sequences = group.sequences
-    if len(sequences) < len(SEQUENCES):
-        return Refusal(name, missing_sequences(f"case {name}", sequences, group.folder))
+    if not sequences:
+        return Refusal(name, no_sequences(f"case {name}", group.folder))
     label = group.files.get(LABEL, [None])[0]
     return Case(name, patient_of(name), sequences, label=label, layout=layout_of(group.name))
 
 
-def missing_sequences(what: str, found: Mapping[str, Path], folder: Path) -> InputError:
-    """Return the error for a case without all four sequences, naming those missing and the files there."""
-    missing = ", ".join(kind for kind in SEQUENCES if kind not in found)
+def more_than_one(what: str, group: Group) -> InputError:
+    """Return the error for a group with two files for one sequence, naming them."""
+    listed = "; ".join(f"{kind}: {', '.join(p.name for p in files)}" for kind, files in group.twice.items())
+    msg = f"{what}: more than one file for a sequence in {group.folder}: {listed}; expected one each"
+    return InputError(msg, "keep one of them and move the others away")
+
+
+def no_sequences(what: str, folder: Path) -> InputError:
+    """Return the error for a case of which no sequence was found, naming the files there."""
     seen = [p.name for p in visible(folder) if p.name.lower().endswith(SUFFIXES)] if folder.is_dir() else []
     listed = ", ".join(seen[:_MOST_FILES_LISTED]) + (", ..." if len(seen) > _MOST_FILES_LISTED else "")
-    msg = f"{what}: sequence {missing} is missing; {folder} holds {listed or 'no volumes'}"
-    return InputError(
-        msg, f"all of {', '.join(SEQUENCES)} are needed; add the files or rename them (t1, t1c, t2, flair)"
-    )
+    msg = f"{what}: sequence {', '.join(SEQUENCES)} is missing; {folder} holds {listed or 'no volumes'}"
+    return InputError(msg, "name the files by their sequence (t1, t1c, t2, flair); the best masks need all four")

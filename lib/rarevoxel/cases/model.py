@@ -13,7 +13,7 @@ SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 """Native T1, contrast-enhanced T1, T2, and T2-FLAIR: the four images of a case, in the order networks see them."""
 
 DISPLAY_ORDER = ("t1c", "t2f")
-"""The sequence a viewer shows: contrast-enhanced T1, else FLAIR."""
+"""The sequence a viewer shows: contrast-enhanced T1, else FLAIR, else the first there is."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Case:
     Args:
         id: name of the case, matching `^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`.
         patient: the id without its time point; cases of one patient share it.
-        sequences: sequence name -> file. Of a 4-D case all four name the same file, see `channels`.
+        sequences: sequence name -> file, at least one. Of a 4-D case all name the same file, see `channels`.
         label: the label map, or None.
         scheme: what the label map's values mean, or None while nobody has looked.
         volume_4d: the file `(H, W, D, C)` that holds all sequences, or None.
@@ -46,6 +46,11 @@ class Case:
     def display(self) -> str:
         """The sequence a viewer shows."""
         return next(name for name in (*DISPLAY_ORDER, *self.sequences) if name in self.sequences)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The sequences this case does not have."""
+        return tuple(name for name in SEQUENCES if name not in self.sequences)
 
     @property
     def source(self) -> Path:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rarevoxel.bundled import bundled_app, default_home
 from rarevoxel.errors import InputError, NotFoundError, RareVoxelError
@@ -17,7 +18,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "infer",
         help="segment every case of a folder",
         description="Write one mask per case, OUT/CASE.nii.gz, on the grid of the case's display volume. "
-        "Masks that exist are kept, so an interrupted run goes on where it stopped.",
+        "Masks that exist are kept, so an interrupted run goes on where it stopped. Printed per case: volume and "
+        "confidence (0 to 1) of each region, and what the self-check found; an empty mask is an answer.",
         epilog="exit codes: 0 every case has a mask, 1 a case was refused (the others are done), 2 wrong usage",
     )
     parser.add_argument("studies", type=Path, metavar="STUDIES", help="studies folder or data set")
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         raise NotFoundError(f"no model {args.model!r} in this app, expected one of {sorted(config.models)}")
     engine = Engine(config, Places.of(app, args.model).in_service)
     found = scan(args.studies, detect=False)
-    done: dict[str, dict[str, object]] = {}
+    done: dict[str, dict[str, Any]] = {}
     refused = {refusal.id: str(refusal.error) for refusal in found.refused}
     args.out.mkdir(parents=True, exist_ok=True)
     for case in tqdm(found.cases, desc="infer", unit="case", disable=None):
@@ -76,18 +78,19 @@ def run(args: argparse.Namespace) -> int:
             refused[case.id] = str(error)
             continue
         write_labels(target, prediction.labels, prediction.affine)
-        done[case.id] = {"mask": str(target), "regions_ml": prediction.regions_ml, "latencies": prediction.latencies}
+        done[case.id] = {"mask": str(target), **prediction.to_dict()}
     _print(args.json, done, refused)
     return 1 if refused else 0
 
 
-def _print(as_json: bool, done: dict[str, dict[str, object]], refused: dict[str, str]) -> None:
+def _print(as_json: bool, done: dict[str, dict[str, Any]], refused: dict[str, str]) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"cases": done, "refused": refused}, indent=1) + "\n")
         return
     for case, entry in done.items():
-        volumes = entry.get("regions_ml")
-        told = ", ".join(f"{k} {v:.1f} ml" for k, v in volumes.items()) if isinstance(volumes, dict) else "kept"
-        sys.stdout.write(f"{case}: {told}\n")
+        volumes, confidence = entry.get("regions_ml"), entry.get("confidence", {})
+        told = [f"{name} {ml:.1f} ml ({confidence[name]:.2f})" for name, ml in volumes.items()] if volumes else ["kept"]
+        sys.stdout.write(f"{case}: {'; '.join([', '.join(told), *entry.get('findings', ())])}\n")
+        sys.stderr.writelines(f"warning: {case}: {warning}\n" for warning in entry.get("warnings", ()))
     for case, reason in refused.items():
         sys.stderr.write(f"refused {case}: {reason}\n")

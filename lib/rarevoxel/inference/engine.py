@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Compose, InvertibleTransform
+from monai.transforms import Compose
 from torch import nn
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
+from rarevoxel.inference.decide import decide
+from rarevoxel.inference.prediction import Prediction
 from rarevoxel.inference.sources import STARTER, Loaded, kept_versions, load_checked, sidecar_of, sources
-from rarevoxel.inference.two_stage import combine
 from rarevoxel.inference.windows import predict_probabilities
-from rarevoxel.labels import CLIENT_LABELS, REGIONS, labels_to_regions, regions_to_labels
 from rarevoxel.networks import TwoStage, TwoStageNetwork
-from rarevoxel.transforms import Stage, ToSpacingd, build_transforms
+from rarevoxel.transforms import Stage, build_transforms, missing_of
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A predicted mask.
-
-    Attributes:
-        labels: uint8 `(H, W, D)` of `CLIENT_LABELS` on the display volume's grid.
-        affine: that grid's voxel-to-world matrix, RAS mm.
-        regions_ml: volume per region in ml.
-        labels_ml: volume per label in ml.
-        latencies: seconds per step.
-        model: which weights answered, by file, version and SHA-256; with a second stage, `two_stage` says how it acted.
-    """
-
-    labels: npt.NDArray[np.uint8]
-    affine: npt.NDArray[np.float64]
-    regions_ml: dict[str, float]
-    labels_ml: dict[str, float]
-    latencies: dict[str, float] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
 
 
 _Stamp = tuple[int, int, int] | None
@@ -101,12 +80,13 @@ class Engine:
         """Say whether there are trained weights to serve."""
         return self._loaded is not None or any(True for _ in sources(self.paths))
 
-    def predict(self, image: Path | Mapping[str, Path]) -> Prediction:
+    def predict(self, image: Path | Mapping[str, Path], *, with_probabilities: bool = False) -> Prediction:
         """Segment one case.
 
         Args:
             image: the display volume, a sibling, the case folder, a 4-D file, or sequence name -> file; see
-                `LoadSequencesd`.
+                `LoadSequencesd`. A sequence that is not there is a channel of zeros, and the answer names it.
+            with_probabilities: keep the region probabilities, too: 12 bytes a voxel.
 
         Raises:
             InputError: if the case cannot be used, see `LoadSequencesd`.
@@ -114,23 +94,26 @@ class Engine:
         """
         clock = _Clock()
         loaded = self._current()
-        data = loaded.transforms({"image": image})
+        data = loaded.transforms({"image": image})["image"]
         clock.mark("pre")
-        probabilities = self._run(loaded, data["image"])
+        probabilities = self._run(loaded, data)
         clock.mark("infer")
-        labels, affine = self._invert(loaded, probabilities, data["image"])
+        decided = decide(probabilities, data, loaded.transforms, self.config.inference, loaded.two_stage)
+        labels = decided.paste(decided.labels[None])
+        regions = decided.paste(decided.regions).numpy() if with_probabilities else None
         clock.mark("invert")
-        ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
-        regions = dict(zip(REGIONS, labels_to_regions(labels), strict=True))
-        counts = np.bincount(labels.ravel(), minlength=1 + len(CLIENT_LABELS))
+        found = decided.measure()
         prediction = Prediction(
-            labels=labels,
-            affine=affine,
-            regions_ml={name: round(float(np.count_nonzero(mask)) * ml, 4) for name, mask in regions.items()},
-            labels_ml={name: round(float(counts[CLIENT_LABELS[name]]) * ml, 4) for name in self.config.labels},
+            labels=labels[0].numpy(),
+            affine=np.asarray(labels.affine, dtype=np.float64),
             model=loaded.model(),
+            missing=missing_of(data),
+            probabilities=regions,
+            **{**found, "labels_ml": {name: found["labels_ml"][name] for name in self.config.labels}},
         )
         clock.mark("post")
+        if prediction.missing:
+            logger.warning("segmented without %s", ", ".join(prediction.missing))
         return replace(prediction, latencies=clock.seconds())
 
     def warm_up(self) -> None:
@@ -153,26 +136,6 @@ class Engine:
                 multiple=loaded.multiple,
             )
         return probabilities[0].cpu()
-
-    def _invert(
-        self, loaded: _Serving, probabilities: torch.Tensor, image: MetaTensor
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-        """Resample probabilities to the cropped display grid, decide there, and paste uint8 labels back."""
-        data: dict[Any, Any] = {
-            "image": MetaTensor(probabilities, meta=image.meta, applied_operations=list(image.applied_operations))
-        }
-        for transform in reversed(loaded.transforms.transforms):
-            if isinstance(transform, InvertibleTransform):
-                data = transform.inverse(data)
-            if isinstance(transform, ToSpacingd):
-                masks = _regions(loaded, data["image"].as_tensor()).numpy() >= self.config.inference.threshold
-                data["image"] = MetaTensor(
-                    torch.from_numpy(regions_to_labels(masks)[None]),
-                    meta=data["image"].meta,
-                    applied_operations=data["image"].applied_operations,
-                )
-        labels = data["image"]
-        return labels[0].numpy().astype(np.uint8), np.asarray(labels.affine, dtype=np.float64)
 
     def _current(self) -> _Serving:
         """The weights in service, chosen anew when a file has changed; a bad file leaves the old ones there."""
@@ -208,14 +171,12 @@ class Engine:
     def _load(self, loaded: Loaded, stamp: _Stamp) -> _Serving:
         network, shape = loaded.network, loaded.config
         config = replace(self.config, preprocessing=loaded.preprocessing, network=shape)
-        transforms, levels, two_stage = build_transforms(config, Stage.INFER), len(shape.filters), None
+        transforms, multiple, two_stage = build_transforms(config, Stage.INFER), shape.multiple, None
         if isinstance(network, TwoStageNetwork):
-            levels, two_stage = max(levels, len(network.foreground_config.filters)), network.settings
+            multiple, two_stage = math.lcm(multiple, network.foreground_config.multiple), network.settings
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         version, sha256 = self._version(loaded), loaded.sha256
-        return _Serving(
-            network, transforms, 2 ** (levels - 1), loaded.info, loaded.path, stamp, version, sha256, two_stage
-        )
+        return _Serving(network, transforms, multiple, loaded.info, loaded.path, stamp, version, sha256, two_stage)
 
     def _version(self, loaded: Loaded) -> str:
         """The name of the version, or the start of the checksum of weights that are none."""
@@ -223,15 +184,6 @@ class Engine:
             return STARTER
         names = (kept.version for kept in kept_versions(self.paths[0]) if kept.sha256 == loaded.sha256)
         return next(names, loaded.sha256[:12])
-
-
-def _regions(loaded: _Serving, probabilities: torch.Tensor) -> torch.Tensor:
-    """Region probabilities `(3, H, W, D)`, the second stage's acted upon them where there is one."""
-    if loaded.two_stage is None:
-        return probabilities
-    count = len(REGIONS)
-    regions, foreground = probabilities[:count], probabilities[count:]
-    return combine(regions, foreground, loaded.two_stage.threshold, loaded.two_stage.form)
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -16,7 +16,8 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError, RequestError
-from rarevoxel.inference.engine import Engine, Prediction
+from rarevoxel.inference.engine import Engine
+from rarevoxel.inference.prediction import Prediction
 from rarevoxel.volumes import write_labels
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ class SegmentationTask(InferTask):
 
         Returns:
             A temporary file with the uint8 label map on the display grid, and the JSON of the reply: label names,
-            latencies in seconds, region and label volumes in ml, and which weights answered.
+            latencies in seconds, region and label volumes in ml, `tumour_found`, `confidence` per region, `findings`,
+            `missing` sequences with `warnings`, and which weights answered. No tumour is an answer: an empty mask.
 
         Raises:
             RequestError: for a `result_extension` that cannot be written.
@@ -99,11 +101,10 @@ class SegmentationTask(InferTask):
         latencies = {**prediction.latencies, "write": write, "total": round(prediction.latencies["total"] + write, 4)}
         logger.info("segmented with %s in %.2f s", self.name, latencies["total"])
         return name, {
+            **prediction.to_dict(),
             "label_names": dict(self.labels),
             "latencies": latencies,
             "centroids": {},
-            "regions_ml": prediction.regions_ml,
-            "labels_ml": prediction.labels_ml,
             "model": {**prediction.model, "name": self.name},
         }
 

@@ -21,7 +21,8 @@ from rarevoxel.datastore.proposals import Proposals
 from rarevoxel.datastore.server_lock import take_server_lock
 from rarevoxel.datastore.studies import StudiesDatastore
 from rarevoxel.errors import ForbiddenError, NotFoundError, RareVoxelError
-from rarevoxel.inference.engine import Engine, Prediction
+from rarevoxel.inference.engine import Engine
+from rarevoxel.inference.prediction import Prediction
 from rarevoxel.inference.task import SegmentationTask
 from rarevoxel.labels import LabelScheme
 from rarevoxel.learning.scoring import RegionDiceScoring

@@ -2,6 +2,7 @@
 
 from rarevoxel.cases.folders import TABLE_NAME
 from rarevoxel.cases.table import Study, load_table, patients, save_table
-from rarevoxel.studies.write import StudiesReport, write_studies
+from rarevoxel.studies.report import StudiesReport
+from rarevoxel.studies.write import write_studies
 
 __all__ = ["TABLE_NAME", "StudiesReport", "Study", "load_table", "patients", "save_table", "write_studies"]

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from rarevoxel.cases.table import Study, load_table, save_table
 from rarevoxel.errors import ConflictError, InputError, RareVoxelError
 from rarevoxel.labels import LabelScheme
 from rarevoxel.studies.place import place
+from rarevoxel.studies.report import StudiesReport
 from rarevoxel.volumes import (
     Grid,
     Volume,
@@ -30,38 +30,6 @@ from rarevoxel.volumes import (
 
 _FINAL = Path("labels", "final")
 _LABEL_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
-
-
-@dataclass(frozen=True)
-class StudiesReport:
-    """What `write_studies` did.
-
-    Args:
-        prepared: ids of the cases now in the folder.
-        labelled: ids whose label map was written.
-        empty: of those, the ids whose label map has no labelled voxel.
-        kept: ids whose existing final label was left as it was.
-        refused: cases that were not written, with reasons.
-        warnings: what was assumed, a sentence each.
-    """
-
-    prepared: tuple[str, ...] = ()
-    labelled: tuple[str, ...] = ()
-    empty: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    refused: tuple[Refusal, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain lists, for JSON."""
-        return {
-            "prepared": list(self.prepared),
-            "labelled": list(self.labelled),
-            "empty": list(self.empty),
-            "kept": list(self.kept),
-            "refused": [refusal.to_dict() for refusal in self.refused],
-            "warnings": list(self.warnings),
-        }
 
 
 @dataclass(frozen=True)
@@ -97,8 +65,8 @@ def write_studies(
 
     Per case: `sequences/<case>/<sequence>.nii.gz` (a link to the source, or a copy; a 4-D volume is split),
     `<case>.nii.gz` (the display volume, a relative link) and, with `labels`, `labels/final/<case>.nii.gz` in client
-    labels on the display grid. `studies.json` lists them. Doing it twice changes nothing, a case that is refused
-    writes nothing, and one bad case does not stop the others.
+    labels on the display grid. `studies.json` lists them. A case need not have all four sequences. Doing it twice
+    changes nothing, a case that is refused writes nothing, and one bad case does not stop the others.
 
     Args:
         cases: from `discover` or `scan`.
@@ -145,6 +113,7 @@ def write_studies(
         empty=tuple(item.id for item in written if item.empty),
         kept=tuple(item.id for item in written if item.kept),
         refused=tuple(sorted(refused, key=lambda refusal: refusal.id)),
+        incomplete={case.id: case.missing for case in usable if case.missing and case.id in ids},
         warnings=tuple(warning for case in usable if labels and case.id in ids for warning in case.warnings),
     )
 
@@ -192,7 +161,13 @@ def _check_place(case: Case, options: _Options) -> None:
         msg = f"case {case.id}: its files lie in the studies folder {options.studies} itself, expected another place"
         raise InputError(msg, "prepare into a new folder")
     old = options.table.get(case.id)
-    if old is not None and old.source != str(case.source) and not options.force:
+    gone = [] if old is None or options.force else [name for name in case.missing if name in old.sequences]
+    if old is not None and gone:
+        msg = f"case {case.id}: was prepared with {', '.join(gone)}, not found any more beside {case.source}"
+        raise ConflictError(msg, "put the files back, or prepare the case without them with --force")
+    # With a sequence that came later the case may show another one than before.
+    own = {str(case.source), *(str(path.resolve()) for path in case.sequences.values())}
+    if old is not None and old.source not in own and not options.force:
         msg = f"case {case.id}: is already in {options.studies}, prepared from {old.source}, not from {case.source}"
         raise ConflictError(msg, "rename one of the two, or replace the old one with --force")
     if old is None and not options.force:
@@ -248,7 +223,8 @@ def _traceable(case: Case) -> bool:
         found = find_sequences(case.source)
     except RareVoxelError:
         return False
-    return all(found[name].samefile(path) for name, path in case.sequences.items())
+    same = set(found) == set(case.sequences)
+    return same and all(found[name].samefile(path) for name, path in case.sequences.items())
 
 
 def _try_show(studies: Path, item: _Written, old: Study | None) -> _Written | Refusal:

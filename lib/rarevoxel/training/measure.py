@@ -19,7 +19,7 @@ from rarevoxel.lineage import CaseRecord
 from rarevoxel.statistics import CaseStatistics, case_statistics
 from rarevoxel.training.places import LabelledCase
 from rarevoxel.training.split import Split
-from rarevoxel.transforms import load_sequences
+from rarevoxel.transforms import load_sequences, missing_of
 from rarevoxel.volumes import Grid, file_sha256, read_label_volume
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Measured:
         statistics: case id -> sizes, of the usable ones.
         sequences: case id -> sequence name -> SHA-256 of its file.
         labels: case id -> SHA-256 of the label file.
+        missing: case id -> the sequences it does not have, of the usable ones that lack some; zeros stand for them.
         skipped: case id -> why it cannot be used; no paths.
         findings: what the label checks noticed in usable cases.
     """
@@ -42,6 +43,7 @@ class Measured:
     statistics: dict[str, CaseStatistics] = field(default_factory=dict)
     sequences: dict[str, dict[str, str]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
 
@@ -130,6 +132,9 @@ def _measure(case: LabelledCase, measured: Measured) -> None:
     statistics = case_statistics(volume.array, volume.grid.spacing, case.id)
     measured.sequences[case.id] = {name: file_sha256(path) for name, path in files.items()}
     measured.labels[case.id] = file_sha256(case.label)
+    if missing_of(image):
+        measured.missing[case.id] = list(missing_of(image))
+        logger.warning("%s is without %s", case.id, ", ".join(missing_of(image)))
     measured.statistics[case.id] = statistics
     measured.findings += [{"case": case.id, **finding.to_dict()} for finding in found]
     measured.usable.append(case)

@@ -48,7 +48,7 @@ class Chain(Compose):
 def build_transforms(config: AppConfig, stage: Stage | str) -> Compose:
     """Return the chain for a stage; the steps that make an image are the same objects of the same parameters in all.
 
-    Load siblings, orient, crop to the brain, normalize inside it, resample; then, where there is a label, its
+    Load siblings, crop to the brain, orient, normalize inside it, resample; then, where there is a label, its
     regions; then, for training, class-balanced patches and augmentation.
 
     Args:
@@ -108,8 +108,8 @@ def _road(config: AppConfig, *, labelled: bool) -> list[Any]:
     return [
         LoadSequencesd("image"),
         *([LoadLabeld("label")] if labelled else []),
+        CropBraind(keys, margin_mm=pre.margin_mm),  # Before anything that would copy the whole volume.
         Orientationd(keys, axcodes=pre.orientation, labels=None),
-        CropBraind(keys, margin_mm=pre.margin_mm),
         NormalizeBraind("image", (low, high), pre.power),
         ToSpacingd(keys, pre.spacing, (LINEAR, NEAREST)[: len(keys)]),
     ]

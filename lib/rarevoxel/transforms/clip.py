@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
@@ -85,7 +86,8 @@ def clip_values(values: torch.Tensor, percentiles: Bounds) -> tuple[torch.Tensor
     """Return `(n,)` values clipped to two of their percentiles (nearest rank), and these; no values, (0, 0)."""
     if values.numel() == 0:
         return values, (0.0, 0.0)
-    low, high = (_percentile(values, p) for p in percentiles)
+    ranks = [min(values.numel() - 1, max(0, round(p / 100 * (values.numel() - 1)))) for p in percentiles]
+    low, high = np.partition(values.numpy(force=True), ranks)[ranks].tolist()
     return values.clamp(low, high), (low, high)
 
 
@@ -114,8 +116,3 @@ def map_channels(image: torch.Tensor, change: Callable[[int, torch.Tensor], torc
     if isinstance(image, MetaTensor):
         result = MetaTensor(result, meta=image.meta, applied_operations=image.applied_operations)
     return result
-
-
-def _percentile(values: torch.Tensor, percentile: float) -> float:
-    rank = min(values.numel() - 1, max(0, round(percentile / 100 * (values.numel() - 1))))
-    return float(values.kthvalue(rank + 1).values)

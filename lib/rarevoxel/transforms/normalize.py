@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
@@ -48,13 +49,14 @@ class NormalizeBrain(Transform):
         return map_channels(image, self._normalize)
 
     def _normalize(self, index: int, channel: torch.Tensor) -> torch.Tensor:
-        brain = channel != 0
-        values, bounds = clip_values(channel[brain], self.percentiles)
+        plain = channel.numpy(force=True)  # Picking voxels by a mask is many times as fast as in torch.
+        brain = plain != 0
+        values, bounds = clip_values(torch.from_numpy(plain[brain]), self.percentiles)
         if self.power and self.power[index].kind != "none" and bounds[0] < bounds[1]:
             values = apply_power(unit_range(values, bounds), self.power[index])
-        scaled = torch.zeros_like(channel)
-        scaled[brain] = zscore_values(values)[0]
-        return scaled
+        scaled = np.zeros_like(plain)
+        scaled[brain] = zscore_values(values)[0].numpy()
+        return torch.from_numpy(scaled).to(channel.device)
 
 
 class NormalizeBraind(MapTransform):

@@ -6,14 +6,11 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import CropForeground, InvertibleTransform, MapTransform, Spacing
 from monai.utils import GridSampleMode
-
-
-def _brain(image: torch.Tensor) -> torch.Tensor:
-    return image != 0
 
 
 class CropBraind(MapTransform, InvertibleTransform):
@@ -29,18 +26,17 @@ class CropBraind(MapTransform, InvertibleTransform):
         super().__init__(keys)
         self.source_key = source_key
         self.margin_mm = margin_mm
-        self.crop = CropForeground(select_fn=_brain, allow_smaller=True)
+        self.crop = CropForeground(allow_smaller=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Crop every entry of `keys` to the box."""
         result = dict(data)
         source = result[self.source_key]
-        start, end = self.crop.compute_bounding_box(source)
         margins = [math.ceil(self.margin_mm / float(s)) for s in source.pixdim]
-        start = [max(0, int(a) - m) for a, m in zip(start, margins, strict=True)]
-        end = [min(n, int(b) + m) for b, m, n in zip(end, margins, source.shape[1:], strict=True)]
+        box = zip(_brain_box(source), margins, source.shape[1:], strict=True)
+        start, end = np.array([(max(0, a - m), min(n, b + m)) for (a, b), m, n in box]).T
         for key in self.key_iterator(result):
-            result[key] = self.crop.crop_pad(result[key], torch.tensor(start).numpy(), torch.tensor(end).numpy())
+            result[key] = self.crop.crop_pad(result[key], start, end)
         return result
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -81,3 +77,13 @@ class ToSpacingd(MapTransform, InvertibleTransform):
 
 
 LINEAR, NEAREST = GridSampleMode.BILINEAR.value, GridSampleMode.NEAREST.value
+
+
+def _brain_box(image: torch.Tensor) -> list[tuple[int, int]]:
+    """Return first and last + 1 index, per axis, of the voxels of `(C, H, W, D)` that are not 0 in some channel."""
+    brain = np.zeros(image.shape[1:], bool, order="F")
+    for channel in torch.as_tensor(image).numpy():
+        brain |= channel != 0
+    others = [tuple(other for other in range(3) if other != axis) for axis in range(3)]
+    found = [np.flatnonzero(brain.any(other)) for other in others]
+    return [(int(index[0]), int(index[-1]) + 1) if index.size else (0, 0) for index in found]

@@ -1,4 +1,4 @@
-"""The images of a case: all four there, readable, finite, with contrast, on one grid."""
+"""The images of a case: there, readable, finite, with contrast, on one grid."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from rarevoxel.cases import SEQUENCES, Case
 from rarevoxel.errors import InputError
 from rarevoxel.learning.quality.accept import corner_distance
 from rarevoxel.learning.quality.config import DEFAULTS, QualityConfig
-from rarevoxel.learning.quality.finding import ERROR, Finding, Voxel, to_mm
+from rarevoxel.learning.quality.finding import ERROR, WARNING, Finding, Voxel, to_mm
 from rarevoxel.learning.quality.place import first_voxel
 from rarevoxel.volumes import Grid, read_header, read_voxels
 
 
 def check_images(case: Case, config: QualityConfig = DEFAULTS) -> list[Finding]:
-    """Return what is wrong with the sequences of a case; all of it are errors, as inference refuses such a case.
+    """Return what is wrong with the sequences of a case: errors, as inference refuses such a case.
+
+    A sequence that the case was prepared without is a warning, as inference goes on without it; a file that is lost
+    is an error.
 
     Codes, with their numbers: `image_missing` (1), `image_unreadable` (bytes of the file), `image_grid` (largest
     distance in mm of a corner from that of the display volume), `image_nan` (voxels; the place is the first),
@@ -31,7 +34,8 @@ def check_images(case: Case, config: QualityConfig = DEFAULTS) -> list[Finding]:
         file = case.sequences.get(sequence)
         if file is None or not file.exists():
             message = f"case {case.id}: sequence {sequence} is missing, expected {', '.join(SEQUENCES)}"
-            found.append(Finding("image_missing", ERROR, message, 1.0, label=sequence))
+            severity = WARNING if file is None else ERROR
+            found.append(Finding("image_missing", severity, message, 1.0, label=sequence))
             continue
         found += _check_sequence(case.id, sequence, file, display, config)
     return found

@@ -84,10 +84,12 @@ class Subject:
         if self.image is None:
             return None
         try:
-            file = find_sequences(self.image)["t2f"]
+            file = find_sequences(self.image).get("t2f")
         except InputError:
             array = _read(self.image)
             return array[..., SEQUENCES.index("t2f")] if array is not None and array.ndim == 4 else None
+        if file is None:
+            return None
         array = self.display if file.resolve() == self.image.resolve() else _read(file)
         return array if array is not None and array.shape == self.labels.shape else None
 

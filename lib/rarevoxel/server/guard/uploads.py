@@ -75,7 +75,8 @@ def stored(stream: IO[bytes], name: str, voxels: int, what: str) -> Iterator[Pat
     path = None
     try:
         try:
-            descriptor, made = tempfile.mkstemp(prefix="upload-", suffix=suffix_of(start, name))
+            # Whatever the random letters in between are, this name never tells a sequence.
+            descriptor, made = tempfile.mkstemp(prefix="upload-", suffix=f"-volume{suffix_of(start, name)}")
             path = Path(made)
             with os.fdopen(descriptor, "wb") as target:
                 shutil.copyfileobj(stream, target, 1 << 20)

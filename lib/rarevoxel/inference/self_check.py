@@ -1,0 +1,133 @@
+"""The self-check: what a mask's own probabilities say about it, and whether a tumour was found at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from rarevoxel.labels import REGIONS, labels_to_regions
+
+Labels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Probability = npt.NDArray[np.float32]
+
+SMOOTH_MM = 3.0
+"""Edge of the cube over which the probability of an empty region is averaged: one voxel alone is no structure."""
+
+UNCERTAIN = 0.5
+"""A region is told as uncertain below this confidence."""
+
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+
+def expected_dice(probability: Probability, mask: Mask) -> float:
+    """Return the Dice a mask can expect if its probabilities are right: `2 sum(p m) / (sum(p) + sum(m))`.
+
+    The true mask is taken as drawn voxel by voxel with probability p; the ratio of the expectations stands for the
+    expectation of the ratio. It is as good as the probabilities are calibrated: an overconfident network is
+    overconfident here too.
+
+    Args:
+        probability: p, any shape, in [0, 1].
+        mask: m, the same shape, not empty.
+
+    Returns:
+        0 to 1; 1 where p is 1 in the mask and 0 outside.
+
+    References:
+        B. L. C. Borges, B. M. Pacheco, D. Silva, Soft Dice Confidence, arXiv:2402.10665. As there, for one region.
+
+    Example:
+        >>> expected_dice(np.array([0.75, 0.5, 0.25], np.float32), np.array([True, True, False]))
+        0.7142857142857143
+    """
+    inside = float(probability[mask].sum(dtype=np.float64))
+    return 2.0 * inside / (float(probability.sum(dtype=np.float64)) + np.count_nonzero(mask))
+
+
+def highest(probability: Probability, spacing: Sequence[float]) -> float:
+    """Return the highest mean of a probability `(H, W, D)` over a cube of about `SMOOTH_MM`.
+
+    The cube has an odd number of voxels along each axis, at least one; beyond the border the outermost voxels go on.
+
+    Args:
+        probability: in [0, 1].
+        spacing: voxel size in mm.
+    """
+    size = [1 + 2 * max(0, round((SMOOTH_MM / s - 1) / 2)) for s in spacing]
+    return min(1.0, max(0.0, float(ndimage.uniform_filter(probability, size, mode="nearest").max(initial=0.0))))
+
+
+def region_confidence(
+    probabilities: Probability, regions: Mapping[str, Mask], spacing: Sequence[float]
+) -> dict[str, float]:
+    """Return per region how far its own probabilities support the decision, in [0, 1].
+
+    For a region with voxels it is `expected_dice`; for an empty one `1 - highest(p)`, the chance that nothing was
+    overlooked where the network came closest to seeing something.
+
+    Args:
+        probabilities: `(R, H, W, D)`, in the order of `regions`.
+        regions: name -> decided mask `(H, W, D)`.
+        spacing: voxel size in mm.
+    """
+    found = {}
+    for (name, mask), probability in zip(regions.items(), probabilities, strict=True):
+        value = expected_dice(probability, mask) if mask.any() else 1.0 - highest(probability, spacing)
+        found[name] = round(value, 4)
+    return found
+
+
+def without_specks(labels: Labels, voxel_mm3: float, smallest_mm3: float) -> tuple[Labels, tuple[float, ...]]:
+    """Take the pieces of tumour below a volume out of a label map.
+
+    A piece is a 26-connected component of all tumour labels together, so what is inside a larger tumour stays.
+
+    Args:
+        labels: `(H, W, D)`, not changed.
+        voxel_mm3: volume of a voxel.
+        smallest_mm3: smaller pieces go; with 0 all stay.
+
+    Returns:
+        The labels, and the volume of each piece that was taken out, mm^3.
+    """
+    if smallest_mm3 <= 0:
+        return labels, ()
+    pieces, count = ndimage.label(labels != 0, structure=_TOUCHING)
+    volumes = np.bincount(pieces.ravel(), minlength=count + 1)[1:] * voxel_mm3
+    small = volumes < smallest_mm3
+    kept = np.where(np.concatenate([[False], small])[pieces], np.uint8(0), labels)
+    return kept, tuple(float(volume) for volume in volumes[small])
+
+
+def region_masks(labels: Labels) -> dict[str, Mask]:
+    """Return region -> mask of a predicted label map; ET lies within TC, and TC within WT."""
+    return dict(zip(REGIONS, labels_to_regions(labels), strict=True))
+
+
+def tell(
+    confidence: Mapping[str, float], peak: float, found: bool, specks: Sequence[float], smallest_mm3: float
+) -> tuple[str, ...]:
+    """Return what the self-check noticed, a sentence each.
+
+    Args:
+        confidence: from `region_confidence`.
+        peak: highest probability of any voxel to be tumour.
+        found: whether the mask has any voxel.
+        specks: volumes of what `without_specks` took out, mm^3.
+        smallest_mm3: what it was asked for.
+    """
+    sentences = []
+    if not found:
+        sentences.append(f"no tumour found (WT 0.0 ml, highest probability {peak:.2f})")
+    if specks:
+        pieces = "1 piece" if len(specks) == 1 else f"{len(specks)} pieces"
+        total = f"{sum(specks) / 1000:.3g} ml in all"
+        sentences.append(f"{pieces} of tumour below {smallest_mm3:g} mm3 left out ({total})")
+    unsure = [
+        f"{name} is uncertain (confidence {value:.2f})" for name, value in confidence.items() if value < UNCERTAIN
+    ]
+    return (*sentences, *unsure)
