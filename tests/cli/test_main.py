@@ -183,6 +183,39 @@ def test_phantom_sizes_that_are_too_small(tmp_path: Path, capsys: pytest.Capture
     assert printed_json(capsys)["error"]["code"] == "config"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["OUT", "--gallery", "g.html"], "take none of the options of cases: found OUT"),
+        (["--gallery", "g.html", "--cases", "3"], "take none of the options of cases: found --cases"),
+        (["--picture", "p.png", "--size", "20", "--force"], "found --size, --force"),
+        (["--gallery", "g.pdf"], "argument --gallery: found 'g.pdf', expected a file name that ends in .html"),
+        (["--picture", "p.jpg"], "argument --picture: found 'p.jpg', expected a file name that ends in .png"),
+    ],
+)
+def test_gallery_options_that_make_no_sense(options: list[str], message: str, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["phantom", *options])
+    assert message in capsys.readouterr().err
+
+
+def test_gallery_and_picture_are_written_without_cases(monkeypatch, tmp_path: Path, capsys) -> None:
+    import rarevoxel.report.gallery as gallery
+
+    calls = []
+    for name in ("write_gallery", "write_montage"):
+        monkeypatch.setattr(gallery, name, lambda path, seed, name=name, **o: calls.append((name, seed, o)) or path)
+    page, picture = tmp_path / "g.html", tmp_path / "p.png"
+    assert main(["phantom", "--gallery", str(page), "--seed", "4"]) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    assert main(["phantom", "--gallery", str(page), "--picture", str(picture), "--json"]) == 0
+    assert printed_json(capsys) == {"gallery": str(page), "picture": str(picture)}
+    progress = {"progress": True}
+    assert calls == [
+        ("write_gallery", 4, progress), ("write_gallery", 0, progress), ("write_montage", 0, progress),
+    ]  # fmt: skip
+
+
 def test_stats_measures_a_data_set(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", str(data)]) == 0
     out = capsys.readouterr().out
@@ -251,6 +284,8 @@ def test_starter_passes_its_options_on(monkeypatch, tmp_path: Path, capsys: pyte
     ((config, path), options) = calls[0]
     assert (config.name, path, options) == ("site", out, {"steps": 7, "seed": 3, "workers": 0})
     assert capsys.readouterr().out == f"{out}\n"
+    assert main(["starter", "--out", str(out)]) == 0
+    assert calls[1][1] == {"steps": starter.STEPS, "seed": 0, "workers": 1}
     with pytest.raises(SystemExit, match="2"):
         main(["starter", "--steps", "0", "--out", str(out)])
 

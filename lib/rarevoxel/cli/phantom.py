@@ -6,10 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 SEVERITY_NAMES = ("mild", "moderate", "severe", "tiny", "multifocal", "left_skewed")
 """The names in `rarevoxel.phantom.SEVERITIES`, here again because importing those is slow."""
+
+_OF_CASES = ("cases", "size", "spacing", "severity", "multifocal", "labelled", "spread", "prefix", "force")
+"""Options that make no sense for a gallery."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -18,8 +22,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "phantom",
         help="write synthetic four-sequence tumour cases",
         description="Write synthetic brain tumours as OUT/PREFIX-001/{t1n,t1c,t2w,t2f,seg}.nii.gz and so on. "
-        "Case number k is made from seed S + k - 1 alone, so a case is the same in a set of any length.",
-        usage="rarevoxel phantom [options] OUT",
+        "Case number k is made from seed S + k - 1 alone, so a case is the same in a set of any length. With --gallery "
+        "or --picture no case is written, but a page or a picture that shows what the starter model is trained on.",
+        usage="rarevoxel phantom [options] OUT\n       rarevoxel phantom [--gallery FILE.html] [--picture FILE.png] "
+        "[--seed S] [--json]",
     )
     parser.add_argument("out", metavar="OUT", nargs="?", help="folder to write the cases to; made when absent")
     parser.add_argument("--cases", metavar="N", type=int, default=1, help="number of cases (default 1)")
@@ -32,13 +38,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--spread", metavar="X", type=float, default=0.03, help="contrast variation (default 0.03)")
     parser.add_argument("--prefix", default="phantom", help="of the case names (default phantom)")
     parser.add_argument("--force", action="store_true", help="replace case folders that exist")
+    parser.add_argument("--gallery", metavar="FILE", type=Path, help="page of every ingredient of training heads")
+    parser.add_argument("--picture", metavar="FILE", type=Path, help="PNG of four patients of the gallery's kinds")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
     parser.set_defaults(run=run, parser=parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the phantoms and say what they are.
+    """Write the phantoms, or the gallery, and say what they are.
 
     Returns:
         0.
@@ -46,8 +54,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: if an option is outside its range.
         ConflictError: if a case folder exists and `--force` is not given.
-        SystemExit: with code 2 if OUT is missing or a size or spacing is not 1 or 3 numbers.
+        SystemExit: with code 2 if OUT is missing, a size or spacing is not 1 or 3 numbers, or OUT or an option of cases
+            is given together with `--gallery` or `--picture`.
     """
+    if args.gallery or args.picture:
+        return _show(args)
     _take_out_from_lists(args)
     size = _triple(args, "--size", args.size, int)
     spacing = _triple(args, "--spacing", args.spacing, float)
@@ -73,6 +84,28 @@ def run(args: argparse.Namespace) -> int:
         volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in case.regions_ml.items())
         sys.stdout.write(f"{case.id}: {volumes}{'' if case.labelled else ' (no label written)'}\n")
     sys.stdout.write(f"{len(written)} cases, {sum(c.labelled for c in written)} with labels, in {args.out}\n")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    """Write the gallery, the picture, or both."""
+    given = [f"--{name}" for name in _OF_CASES if getattr(args, name) != args.parser.get_default(name)]
+    if args.out is not None or given:
+        found = ", ".join((["OUT"] if args.out is not None else []) + given)
+        args.parser.error(f"--gallery and --picture take none of the options of cases: found {found}")
+    for option, suffix in (("gallery", ".html"), ("picture", ".png")):
+        path = getattr(args, option)
+        if path and path.suffix != suffix:
+            args.parser.error(f"argument --{option}: found {str(path)!r}, expected a file name that ends in {suffix}")
+
+    from rarevoxel.report.gallery import write_gallery, write_montage
+
+    written = {}
+    if args.gallery:
+        written["gallery"] = str(write_gallery(args.gallery, args.seed, progress=True))
+    if args.picture:
+        written["picture"] = str(write_montage(args.picture, args.seed, progress=True))
+    sys.stdout.write(json.dumps(written, indent=2) + "\n" if args.json else "".join(f"{p}\n" for p in written.values()))
     return 0
 
 

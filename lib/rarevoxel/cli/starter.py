@@ -12,13 +12,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "starter",
         help="train the starter weights on phantoms",
-        description="Train the weights an app starts with, on synthetic cases alone. Takes hours on a few CPU cores; "
-        "a checkpoint is written to FILE as it goes on.",
+        description="Train the weights an app starts with, on synthetic heads alone. Takes hours on a few CPU cores; "
+        "a GPU is used when there is one. The weights so far are written to FILE as it goes on; an interrupted "
+        "training goes on where it stopped when the same command is given again.",
     )
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="weight file to write")
-    parser.add_argument("--steps", metavar="N", type=int, default=9000, help="optimisation steps (default 9000)")
+    parser.add_argument("--steps", metavar="N", type=int, default=5000, help="optimisation steps (default 5000)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of everything (default 0)")
-    parser.add_argument("--workers", metavar="W", type=int, default=1, help="processes making phantoms (default 1)")
+    parser.add_argument("--workers", metavar="W", type=int, default=1, help="processes making samples (default 1)")
     parser.set_defaults(run=run, parser=parser)
     return parser
 

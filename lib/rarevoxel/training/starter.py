@@ -1,234 +1,137 @@
-"""The starter model: trained on nothing but phantoms whose shapes and contrasts vary beyond what scanners produce."""
+"""The starter model: trained on nothing but synthetic heads that vary beyond what scanners produce."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from scipy import ndimage
-from torch.utils.data import DataLoader, IterableDataset
+from torch import nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from rarevoxel.config import AppConfig
-from rarevoxel.labels import labels_to_regions
+from rarevoxel.errors import TrainingError
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import build_network, save_weights
-from rarevoxel.phantom import (
-    PhantomSpec,
-    Severity,
-    Tissue,
-    anatomy,
-    contrast_table,
-    render,
-    tissue_to_labels,
-    tumour_map,
-)
-from rarevoxel.phantom.appearance import SEQUENCES
-from rarevoxel.phantom.fields import smooth_field
+from rarevoxel.training.checkpoint import SUFFIX, CheckpointFile, fingerprint_of
+from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec
 from rarevoxel.training.step import follow, optimize
-from rarevoxel.transforms.normalize import NormalizeBrain
 
 logger = logging.getLogger(__name__)
 
-VOLUME = (80, 96, 80)
-REGIMES = (
-    Severity(median_ml=50.0, sigma=0.6, foci=(1, 1), lesion_share=0.0),
-    Severity(median_ml=50.0, sigma=0.6, foci=(1, 2), lesion_share=0.05),
-    Severity(median_ml=12.0, sigma=0.9, foci=(1, 4), lesion_share=0.2),
-    Severity(median_ml=10.0, sigma=0.9, foci=(6, 25), lesion_share=0.97),
-)
 LEARNING_RATE = 1e-3
-POOL = 48
-REUSE = 4
+LOSS = "dice_ce"
+AVERAGING = 0.998
+SAVE_EVERY = 200
+"""Steps between two checkpoints."""
+
+STEPS = 5000
+"""Optimisation steps of the weights an app is shipped with."""
+
+MOST_SKIPPED = 0.05
+"""Share of the steps above which a training is given up."""
 
 
-class PhantomStream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Endless `(image (4, H, W, D), regions (3, H, W, D))` pairs, each rendered anew.
+class _Run:
+    """The moving parts of a training."""
 
-    Shapes are costly and contrasts cheap, so a tissue map is kept in a pool and rendered several times with other
-    contrasts, flips, blur, noise and bias before a new one takes its place.
+    def __init__(self, config: AppConfig, steps: int, device: torch.device) -> None:
+        self.network: nn.Module = build_network(config.network).to(device)
+        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.average = deepcopy(self.network)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=LEARNING_RATE, weight_decay=1e-5)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, LEARNING_RATE, steps + 1, pct_start=0.05)
+        self.step = 0
+        self.loss = 1.0
+        self.skipped = 0
 
-    Args:
-        config: gives spacing and normalisation.
-        seed: seed of the stream; each loader worker draws its own branch of it.
-    """
+    def take(self, loss_function: nn.Module, image: torch.Tensor, regions: torch.Tensor) -> None:
+        """Take one step, and let the average follow: at first closely, later over about `1 / (1 - AVERAGING)` steps."""
+        try:
+            loss = optimize(self.network, loss_function, self.optimizer, image, regions, [])
+        except TrainingError as error:
+            self.skip(error)
+            loss = self.loss
+        self.schedule.step()
+        self.step += 1
+        self.loss += 0.01 * (loss - self.loss)
+        follow(self.average, self.network, min(AVERAGING, self.step / (self.step + 10)))
 
-    def __init__(self, config: AppConfig, seed: int) -> None:
-        self.spacing = config.preprocessing.spacing
-        low, high = config.preprocessing.percentiles
-        self.normalize = NormalizeBrain((low, high))
-        self.seed = seed
+    def skip(self, error: TrainingError) -> None:
+        """Leave a sample out whose gradient overflows, as it does where a crop is all but constant."""
+        self.skipped += 1
+        logger.warning("step %d skipped: %s", self.step + 1, error.message)
+        if self.skipped > MOST_SKIPPED * (self.step + 100):
+            raise error
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        worker = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
-        pool: list[npt.NDArray[np.uint8]] = []
-        count = 0
-        while True:
-            if len(pool) < POOL or count % REUSE == 0:
-                spacing = tuple(float(s * rng.uniform(0.9, 1.12)) for s in self.spacing)
-                pool.append(_tissue(rng, (spacing[0], spacing[1], spacing[2])))
-                pool = pool[-POOL:]
-            count += 1
-            yield self._sample(pool[rng.integers(len(pool))], rng)
+    def state(self) -> dict[str, Any]:
+        moving = {key: getattr(self, key).state_dict() for key in ("network", "average", "optimizer", "schedule")}
+        return {**moving, "step": self.step, "loss": self.loss, "skipped": self.skipped}
 
-    def _sample(self, tissue: npt.NDArray[np.uint8], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        if rng.random() < 0.5:
-            tissue = tissue[::-1]
-        images = render(
-            tissue,
-            rng,
-            self.spacing,  # type: ignore[arg-type]
-            table=random_contrast(rng),
-            noise=rng.uniform(0.004, 0.045),
-            bias=rng.uniform(0.0, 0.25),
-            blur_mm=rng.uniform(0.5, 2.0),
-        )
-        images *= healthy_variation(tissue, rng, self.spacing)
-        images = images ** rng.uniform(0.7, 1.4, size=(4, 1, 1, 1)).astype(np.float32)
-        image = self.normalize(torch.from_numpy(images))
-        if rng.random() < 0.06:
-            image[int(rng.integers(4))] = 0
-        regions = torch.from_numpy(labels_to_regions(tissue_to_labels(tissue)).astype(np.float32))
-        crop = self._crop(tissue, rng)
-        return image[(slice(None), *crop)].contiguous(), regions[(slice(None), *crop)].contiguous()
-
-    def _crop(self, tissue: npt.NDArray[np.uint8], rng: np.random.Generator) -> tuple[slice, ...]:
-        """The whole volume now and then, else a box around a voxel of disease or of anything."""
-        if rng.random() < 0.2:
-            return tuple(slice(0, n) for n in tissue.shape)
-        size = [int(rng.choice((48, 64, 80))) for _ in range(3)]
-        sick = np.argwhere(tissue_to_labels(tissue) > 0)
-        centre = sick[rng.integers(len(sick))] if len(sick) and rng.random() < 0.7 else rng.integers(tissue.shape)
-        starts = [
-            int(np.clip(c - rng.integers(s // 4, 3 * s // 4 + 1), 0, n - s))
-            for c, s, n in zip(centre, size, tissue.shape, strict=True)
-        ]
-        return tuple(slice(start, start + s) for start, s in zip(starts, size, strict=True))
+    def restore(self, state: dict[str, Any]) -> None:
+        for key in ("network", "average", "optimizer", "schedule"):
+            getattr(self, key).load_state_dict(state[key])
+        self.step, self.loss, self.skipped = int(state["step"]), float(state["loss"]), int(state["skipped"])
 
 
-def _tissue(rng: np.random.Generator, spacing: tuple[float, float, float]) -> npt.NDArray[np.uint8]:
-    """Draw a tissue map; one in ten has no tumour, because a brain without one must stay unmarked."""
-    if rng.random() < 0.1:
-        tissue = anatomy(rng, VOLUME, spacing)
-    else:
-        tissue = tumour_map(
-            rng, PhantomSpec(size=VOLUME, spacing=spacing, severity=REGIMES[rng.integers(len(REGIMES))])
-        )
-    return add_vessels(tissue, rng, spacing)
+def train_starter(
+    config: AppConfig,
+    out: Path,
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    workers: int = 1,
+    spec: StreamSpec = StreamSpec(),  # noqa: B008
+) -> Path:
+    """Train the starter weights and write them; an interrupted training goes on where it stopped.
 
-
-def add_vessels(
-    tissue: npt.NDArray[np.uint8], rng: np.random.Generator, spacing: tuple[float, float, float]
-) -> npt.NDArray[np.uint8]:
-    """Return the map with what enhances without being tumour: choroid plexus, dural sinuses, thick vessels."""
-
-    def field(wavelength: float) -> npt.NDArray[np.float32]:
-        return smooth_field(rng, tissue.shape, spacing, wavelength)  # type: ignore[arg-type]
-
-    brain = tissue != Tissue.AIR
-    depth = ndimage.distance_transform_edt(brain, sampling=spacing)
-    plexus = (tissue == Tissue.CSF) & (depth > 14) & (field(12) > rng.uniform(0.3, 1.6))
-    sinus = brain & (depth < rng.uniform(2, 7)) & (field(30) > rng.uniform(1.0, 2.5))
-    width = rng.uniform(0.08, 0.2)
-    tube = (np.abs(field(28)) < width) & (np.abs(field(28)) < width) & (tissue != Tissue.WHITE)
-    grown = tissue.copy()
-    grown[(plexus | sinus | tube) & brain & (tissue < Tissue.EDEMA)] = Tissue.VESSEL
-    return grown
-
-
-def random_contrast(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Draw tissue contrasts `(4, tissues)` wider than any protocol: only what defines a lesion is kept.
-
-    Oedema and core are brighter on t2f than healthy tissue, and a rim brightens after contrast; how a lesion looks
-    on the other sequences is free, because real ones are now dark, now equal to their surroundings.
-    """
-    table = contrast_table(rng, rng.uniform(0.02, 0.1))
-    if rng.random() < 0.25:
-        return table
-    t1n, t1c, t2w, t2f = table
-    white, grey = Tissue.WHITE, Tissue.GREY
-    t2f[grey] = t2f[white] + rng.uniform(-0.03, 0.2)
-    t2f[Tissue.NUCLEUS] = t2f[white] + rng.uniform(-0.03, 0.18)
-    healthy = max(t2f[white], t2f[grey], t2f[Tissue.NUCLEUS])
-    t2f[Tissue.CSF] = rng.uniform(0.04, 0.35)
-    t1n[Tissue.VESSEL] = rng.uniform(0.15, 0.9)
-    t1c[Tissue.VESSEL] = t1n[Tissue.VESSEL] + rng.uniform(0.0, 0.7)
-    t2w[Tissue.VESSEL] = rng.uniform(0.05, 0.8)
-    t2f[Tissue.VESSEL] = rng.uniform(0.1, healthy + 0.05)
-    for lesion in (Tissue.EDEMA, Tissue.CORE, Tissue.NECROSIS):
-        t1n[lesion] = rng.uniform(0.2, t1n[white] + 0.03)
-        t1c[lesion] = t1n[lesion] + rng.uniform(-0.03, 0.1)
-        t2w[lesion] = rng.uniform(t2w[white] + 0.02, 1.0)
-    t2f[Tissue.EDEMA] = healthy + rng.uniform(0.06, 0.4)
-    t2f[Tissue.CORE] = healthy + rng.uniform(-0.05, 0.45)
-    t2f[Tissue.NECROSIS] = rng.uniform(0.1, healthy + 0.4)
-    t1n[Tissue.ENHANCING] = rng.uniform(0.25, t1n[white] + 0.1)
-    t1c[Tissue.ENHANCING] = max(t1n[Tissue.ENHANCING] + rng.uniform(0.12, 0.5), t1c[white] + rng.uniform(0.03, 0.4))
-    t2w[Tissue.ENHANCING] = rng.uniform(t2w[white], 0.95)
-    t2f[Tissue.ENHANCING] = healthy + rng.uniform(-0.05, 0.45)
-    return np.clip(table, 0.02 * (np.arange(len(Tissue)) > 0), None).astype(np.float32)
-
-
-def healthy_variation(
-    tissue: npt.NDArray[np.uint8], rng: np.random.Generator, spacing: Sequence[float]
-) -> npt.NDArray[np.float32]:
-    """Draw a factor `(4, H, W, D)` near 1 that makes healthy tissue uneven, so that uneven is not yet a lesion."""
-    step = (spacing[0], spacing[1], spacing[2])
-    strength = np.zeros(len(Tissue), dtype=np.float32)
-    strength[[Tissue.GREY, Tissue.NUCLEUS, Tissue.CSF, Tissue.VESSEL]] = rng.uniform(0, 0.2)
-    strength[Tissue.WHITE] = rng.uniform(0, 0.08)
-    strength[Tissue.EDEMA :] = rng.uniform(0, 0.12)
-    fields = np.stack([smooth_field(rng, tissue.shape, step, rng.uniform(8, 40)) for _ in SEQUENCES])  # type: ignore[arg-type]
-    factor = np.exp(strength[tissue] * fields)
-    if rng.random() < 0.4:
-        edge = (tissue != Tissue.AIR) & ~ndimage.binary_erosion(tissue != Tissue.AIR)
-        factor[:, edge] *= rng.uniform(0.5, 1.7, size=(4, 1)).astype(np.float32)
-    return np.asarray(factor, dtype=np.float32)
-
-
-def train_starter(config: AppConfig, out: Path, *, steps: int = 5500, seed: int = 0, workers: int = 1) -> Path:
-    """Train the starter weights and write them, with a checkpoint every 500 steps.
-
-    The weights written are the exponential moving average of the trained ones.
+    One sample a step, AdamW with a one-cycle schedule; what is written is the exponential moving average of the
+    weights. Every `SAVE_EVERY` steps the weights are written, and beside them a checkpoint, which is removed at the
+    end. It runs on a GPU where there is one.
 
     Args:
         config: network and preprocessing.
         out: the weight file.
-        steps: optimisation steps, one sample each.
-        seed: seed of everything.
-        workers: processes that make phantoms.
+        steps: optimisation steps.
+        seed: of weights and samples.
+        workers: processes that make samples; samples depend on their number (0 counts as 1).
+        spec: what the samples are like.
 
     Returns:
         `out`.
+
+    Raises:
+        TrainingError: if loss or gradient are not finite in more than about `MOST_SKIPPED` of the steps.
+        OSError: if the weights cannot be written.
     """
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = build_network(config.network).to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    average = deepcopy(network)
-    loss_function, _ = build_loss("dice_ce")
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-5)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.05)
-    loader = DataLoader(
-        PhantomStream(config, seed), batch_size=1, num_workers=workers, prefetch_factor=4 if workers else None
-    )
-    running, started = 1.0, time.monotonic()
-    bar = tqdm(zip(range(1, steps + 1), loader, strict=False), total=steps, desc="starter", disable=None)
-    for step, (image, regions) in bar:
-        loss = optimize(network, loss_function, optimizer, image.to(device), regions.to(device), [])
-        schedule.step()
-        running += 0.01 * (loss - running)
-        follow(average, network, min(0.999, step / (step + 10)))
-        if step % 100 == 0:
-            bar.set_postfix(loss=f"{running:.3f}")
-            logger.info("starter step %d loss %.4f minutes %.1f", step, running, (time.monotonic() - started) / 60)
-        if step % 500 == 0 or step == steps:
-            info = {"name": "starter", "steps": step, "planned_steps": steps, "seed": seed, "loss": running}
-            save_weights(out, average, config.network, config.preprocessing, info, half=True)
+    run = _Run(config, steps, device)
+    recipe = {"steps": steps, "seed": seed, "workers": workers, "loss": LOSS, "learning_rate": LEARNING_RATE}
+    fingerprint = fingerprint_of({**recipe, "config": asdict(config), "spec": asdict(spec)})
+    file = CheckpointFile(out.with_suffix(SUFFIX), fingerprint)
+    state = file.read()
+    if state:
+        run.restore(state)
+        logger.info("going on after step %d", run.step)
+    loss_function, _ = build_loss(LOSS)
+    stream = PhantomStream(config, seed, steps, run.step, spec)
+    loader = DataLoader(stream, batch_size=1, num_workers=workers, prefetch_factor=6 if workers else None)
+    started = time.monotonic()
+    bar = tqdm(loader, initial=run.step, total=steps, desc="starter", unit="step", disable=None)
+    for image, regions in bar:
+        run.take(loss_function, image.to(device), regions.to(device))
+        if run.step % SAVE_EVERY == 0 or run.step == steps:
+            bar.set_postfix(loss=f"{run.loss:.3f}")
+            logger.info("step %d loss %.4f minutes %.1f", run.step, run.loss, (time.monotonic() - started) / 60)
+            info = {"name": "starter", **recipe, "planned_steps": steps, "steps": run.step, "loss": run.loss}
+            # The weights first: whoever is killed in between redoes some steps, and never ends without weights.
+            save_weights(out, run.average, config.network, config.preprocessing, info, half=True)
+            file.write(run.state())
+    file.path.unlink(missing_ok=True)
     return out

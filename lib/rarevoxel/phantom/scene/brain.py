@@ -1,0 +1,92 @@
+"""A brain of its own for every draw: cerebrum, cerebellum, stem, ventricles and deep grey nuclei."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from rarevoxel.phantom.anatomy import SEMI_AXES_MM
+from rarevoxel.phantom.fields import ellipsoid, grid_mm, smooth_field
+from rarevoxel.phantom.scene.canvas import Map, Spacing
+from rarevoxel.phantom.scene.cortex import draw_folding, fold_cerebellum, fold_cortex, split_hemispheres
+from rarevoxel.phantom.scene.material import Material
+
+Field = npt.NDArray[np.float32]
+
+
+def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: Spacing) -> Map:
+    """Draw a brain as a map of `Material` values; one that would not fit the volume is scaled down.
+
+    Args:
+        rng: source of randomness.
+        shape: voxels `(H, W, D)`, axes left-right, back-front, down-up.
+        spacing: voxel size in mm.
+    """
+    extent = [n * s for n, s in zip(shape, spacing, strict=True)]
+    scale = min(1.0, *(0.46 * e / a for e, a in zip(extent, SEMI_AXES_MM, strict=True)))
+    a, b, c = (scale * axis * rng.uniform(0.9, 1.06) for axis in SEMI_AXES_MM)
+    unit = min(a, b, c) / 62.0
+    x, y, z = grid_mm(shape, spacing, tuple(rng.uniform(-2, 2, size=3) * unit))
+    warp = smooth_field(rng, shape, spacing, 60 * unit)
+    cerebrum = ellipsoid((x, y, z - 0.1 * c), (a, b, 0.9 * c)) * (1 + 0.025 * warp)
+    cerebrum = np.where(z < -0.35 * c, cerebrum + 0.9 * (-0.35 - z / c), cerebrum)
+    depth = ((1 - cerebrum) * min(a, b, c)).astype(np.float32)
+    folding = draw_folding(rng, unit)
+
+    head = np.zeros(shape, dtype=np.uint8)
+    fold_cortex(head, depth, folding, rng, spacing)
+    fissure = (z > rng.uniform(0.15, 0.3) * c) | (np.abs(y) > 0.6 * b) | (depth < 6 * unit)
+    split_hemispheres(head, x, fissure & (z > -0.3 * c), max(folding.gap_mm, 0.5 * unit), folding.thickness_mm)
+    cerebellum = ellipsoid((x, y + 0.52 * b, z + 0.62 * c), (0.66 * a, 0.36 * b, 0.33 * c)) * (1 + 0.03 * warp)
+    fold_cerebellum(head, cerebellum, rng, spacing, unit)
+    stem = ellipsoid((x, y + 0.22 * b, z + 0.62 * c), (0.2 * a, 0.17 * b, 0.42 * c))
+    head[(stem < 1) & (head != Material.GREY)] = Material.WHITE
+    _add_nuclei(head, (x, y, z), (a, b, c), depth, warp, rng)
+    _add_ventricles(head, (x, y, z), (a, b, c), depth, warp, rng)
+    return head
+
+
+def _add_nuclei(
+    head: Map,
+    at: tuple[Field, Field, Field],
+    size: tuple[float, float, float],
+    depth: Field,
+    warp: Field,
+    rng: np.random.Generator,
+) -> None:
+    """Putamen with pallidum, thalamus and caudate head on both sides."""
+    (x, y, z), (a, b, c) = at, size
+    places = (
+        ((0.36, 0.08, -0.02), (0.1, 0.2, 0.15)),
+        ((0.15, -0.12, 0.02), (0.11, 0.16, 0.13)),
+        ((0.19, 0.26, 0.1), (0.07, 0.13, 0.12)),
+    )
+    for (u, v, w), (p, q, r) in places:
+        p, q, r = (value * rng.uniform(0.8, 1.15) for value in (p, q, r))
+        for side in (-1.0, 1.0):
+            radius = ellipsoid((x - side * u * a, y - v * b, z - w * c), (p * a, q * b, r * c))
+            head[(radius * (1 + 0.12 * warp) < 1) & (depth > 0)] = Material.NUCLEUS
+
+
+def _add_ventricles(
+    head: Map,
+    at: tuple[Field, Field, Field],
+    size: tuple[float, float, float],
+    depth: Field,
+    warp: Field,
+    rng: np.random.Generator,
+) -> None:
+    """Lateral ventricles (body, occipital and temporal horns, not quite symmetric), third and fourth ventricle."""
+    (x, y, z), (a, b, c) = at, size
+    width = rng.uniform(0.04, 0.16)
+    for side in (-1.0, 1.0):
+        own = width * np.exp(0.2 * rng.standard_normal())
+        bend = (0.09 + 0.9 * own) * a + 0.16 * a * (y / b) ** 2
+        body = ellipsoid((x - side * bend, y - 0.02 * b, z - 0.17 * c), (own * a, 0.42 * b, (0.06 + 0.9 * own) * c))
+        occipital = ellipsoid((x - side * 0.3 * a, y + 0.42 * b, z - 0.02 * c), (0.9 * own * a, 0.22 * b, own * c))
+        temporal = ellipsoid((x - side * 0.48 * a, y + 0.05 * b, z + 0.3 * c), (0.6 * own * a, 0.2 * b, 0.5 * own * c))
+        for part in (body, occipital, temporal):
+            head[(part * (1 + 0.12 * warp) < 1) & (depth > 0)] = Material.CSF
+    third = ellipsoid((x, y - 0.02 * b, z + 0.05 * c), (rng.uniform(0.015, 0.06) * a, 0.15 * b, 0.14 * c))
+    fourth = ellipsoid((x, y + 0.36 * b, z + 0.55 * c), (0.08 * a, 0.07 * b, 0.12 * c))
+    head[((third < 1) & (depth > 0)) | ((fourth < 1) & (head != Material.AIR))] = Material.CSF

@@ -1,0 +1,98 @@
+"""Growth: in which order a tumour reaches the voxels around its seed, and how it fades at its edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from rarevoxel.phantom.fields import smooth_field
+from rarevoxel.phantom.scene.canvas import FULL, Box, Map, Spacing, offsets_mm
+from rarevoxel.phantom.scene.material import Material
+
+Times = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Infiltration:
+    """How a whole tumour spreads and fades.
+
+    Args:
+        roughness: standard deviation of the log of the random growth speed.
+        wavelength_mm: size of its irregularities.
+        grey: how much slower than in white matter it grows in grey matter and nuclei.
+        fluid: the same in fluid.
+        edge: how strongly disease still shows at the outermost labelled voxel, 0 to 1.
+        fading: share of the growth time over which it fades to that, 0 to 1.
+        beyond: share of the growth time for which it shows faintly outside the label.
+    """
+
+    roughness: float = 0.25
+    wavelength_mm: float = 20.0
+    grey: float = 2.0
+    fluid: float = 5.0
+    edge: float = 0.6
+    fading: float = 0.3
+    beyond: float = 0.1
+
+
+def draw_infiltration(rng: np.random.Generator, radius_mm: float) -> Infiltration:
+    """Draw how a tumour of this radius spreads: from nearly spherical to fingers along the white matter."""
+    return Infiltration(
+        roughness=float(rng.uniform(0.08, 0.4)),
+        wavelength_mm=float(rng.uniform(0.7, 2.0) * radius_mm + 4),
+        grey=float(rng.uniform(1.2, 4.5)),
+        fluid=float(rng.uniform(4, 10)),
+        edge=float(rng.uniform(0.4, 1.0)),
+        fading=float(rng.uniform(0.0, 0.6)),
+        beyond=float(rng.uniform(0.0, 0.25)),
+    )
+
+
+def growth_times(
+    head: Map, centre: tuple[int, ...], box: Box, how: Infiltration, rng: np.random.Generator, spacing: Spacing
+) -> Times:
+    """Return when growth from `centre` reaches each voxel of a box, in mm of white matter; infinite in air.
+
+    Time is distance times a random field times the slowness of the tissue thereabouts.
+    """
+    part = head[box]
+    x, y, z = offsets_mm(centre, box, spacing)
+    slowness = np.ones(len(Material), dtype=np.float32)
+    slowness[[Material.GREY, Material.NUCLEUS]] = how.grey
+    slowness[[Material.CSF, Material.PLEXUS, Material.MENINGES, Material.VESSEL]] = how.fluid
+    local = ndimage.uniform_filter(slowness[part], [max(1, round(3 / s)) for s in spacing])
+    wavelength = max(how.wavelength_mm, 2 * min(spacing))
+    field = smooth_field(rng, part.shape, spacing, wavelength)  # type: ignore[arg-type]
+    times = np.sqrt(x * x + y * y + z * z) * np.exp(how.roughness * field) * local
+    return np.where(part == Material.AIR, np.inf, times).astype(np.float32)
+
+
+def first_reached(times: Times, count: int) -> float:
+    """Return the time at which `count` voxels have been reached (the last finite one if there are fewer)."""
+    finite = times[np.isfinite(times)]
+    if count < 1 or finite.size == 0:
+        return -np.inf
+    count = min(count, finite.size)
+    return float(np.partition(finite, count - 1)[count - 1])
+
+
+def without_crumbs(mask: npt.NDArray[np.bool_], share: float = 0.02) -> npt.NDArray[np.bool_]:
+    """Return the mask without connected parts (across corners too) smaller than a share of it."""
+    parts, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    if count < 2:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= share * sizes.sum())[parts] & mask)
+
+
+def fade(times: Times, end: float, how: Infiltration) -> npt.NDArray[np.uint8]:
+    """Return the density, 0 to 255, of disease reached by `end`: full inside, `edge` at the border, 0 beyond."""
+    u = times / max(end, 1e-6)
+    inner = 1 - (1 - how.edge) * np.clip((u - (1 - how.fading)) / max(how.fading, 1e-6), 0, 1)
+    outer = how.edge * np.clip(1 - (u - 1) / max(how.beyond, 1e-6), 0, 1)
+    share = np.where(u <= 1, inner, outer)
+    return np.asarray(np.rint(FULL * share), dtype=np.uint8)

@@ -1,0 +1,182 @@
+"""Healthy heads: what they are made of, and how they differ."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from rarevoxel.phantom.scene import Material
+from rarevoxel.phantom.scene.brain import draw_brain
+from rarevoxel.phantom.scene.cortex import (
+    Folding,
+    draw_folding,
+    fold_cerebellum,
+    fold_cortex,
+    sheet_distance,
+    split_hemispheres,
+)
+from rarevoxel.phantom.scene.healthy import (
+    add_meninges,
+    add_outer_fluid,
+    add_plexus,
+    add_vessels,
+    coarse_depth,
+    draw_healthy,
+)
+from rarevoxel.phantom.scene.material import FIRST_DISEASE
+
+MM = (4.0, 4.0, 4.0)
+SHAPE = (36, 46, 36)
+
+
+@pytest.fixture(scope="module")
+def brains() -> list[np.ndarray]:
+    return [draw_brain(np.random.default_rng(seed), SHAPE, MM) for seed in range(3)]
+
+
+def ball(radius: float, n: int = 24) -> np.ndarray:
+    x, y, z = np.ogrid[-n:n, -n:n, -n:n]
+    return np.asarray((x + 0.5) ** 2 + (y + 0.5) ** 2 + (z + 0.5) ** 2 < radius * radius)
+
+
+def test_a_brain_has_its_parts_in_human_amounts(brains: list[np.ndarray]) -> None:
+    for head in brains:
+        ml = np.bincount(head.ravel(), minlength=5) * 0.064
+        assert 900 < ml[1:].sum() < 1900
+        assert 0.25 < ml[Material.GREY] / ml[1:].sum() < 0.65
+        assert 0.25 < ml[Material.WHITE] / ml[1:].sum() < 0.65
+        assert 4 < ml[Material.NUCLEUS] < 60
+        assert ml[Material.CSF] > 10
+        assert head.max() < FIRST_DISEASE
+
+
+def test_a_brain_is_one_piece_with_grey_matter_outside(brains: list[np.ndarray]) -> None:
+    for head in brains:
+        parts, count = ndimage.label(head > 0)
+        assert np.bincount(parts.ravel())[1:].max() > 0.99 * np.count_nonzero(head)
+        depth = ndimage.distance_transform_edt(head > 0)
+        outer, inner = head[depth == 1], head[depth > 5]
+        assert np.mean(outer == Material.GREY) > 0.6 > 0.4 > np.mean(inner == Material.GREY)
+        assert count < 20
+
+
+def test_brains_differ_and_a_seed_gives_the_same_one(brains: list[np.ndarray]) -> None:
+    assert np.mean(brains[0] != brains[1]) > 0.1
+    np.testing.assert_array_equal(draw_brain(np.random.default_rng(0), SHAPE, MM), brains[0])
+
+
+def test_a_brain_is_scaled_down_to_a_small_field_of_view(brains: list[np.ndarray]) -> None:
+    small = draw_brain(np.random.default_rng(0), (18, 23, 18), MM)
+    assert np.count_nonzero(small) * 8 == pytest.approx(np.count_nonzero(brains[0]), rel=0.25)
+
+
+def test_sheet_distance_of_a_linear_field_is_exact() -> None:
+    x = (np.arange(20, dtype=np.float32) * 2.0)[:, None, None] * np.ones((1, 5, 5), np.float32)
+    np.testing.assert_allclose(sheet_distance(0.3 * (x - 17), (2.0, 1.0, 1.0)), np.abs(x - 17), rtol=1e-4)
+
+
+def test_cortex_lies_along_the_hull_and_sulci_hold_fluid() -> None:
+    depth = np.broadcast_to((np.arange(40, dtype=np.float32) - 5)[:, None, None], (40, 40, 40))
+    head = np.zeros(depth.shape, dtype=np.uint8)
+    how = Folding(wavelength_mm=12, sulcus_mm=10, thickness_mm=3, gap_mm=1)
+    fold_cortex(head, depth, how, np.random.default_rng(0), (1.0, 1.0, 1.0))
+    assert set(np.unique(head[:6])) == {Material.AIR}
+    assert np.isin(head[6:8], (Material.GREY, Material.CSF)).all()
+    assert np.mean(head[30:] == Material.WHITE) > 0.95
+    fluid = (head == Material.CSF).mean(axis=(1, 2))
+    assert fluid[6:11].mean() > fluid[11:16].mean() > fluid[35:].mean()
+    plain = np.zeros_like(head)
+    fold_cortex(plain, depth, Folding(12, 10, 3, gap_mm=0), np.random.default_rng(0), (1.0, 1.0, 1.0))
+    assert not np.any(plain == Material.CSF)
+
+
+def test_folding_scales_with_the_brain() -> None:
+    large, small = draw_folding(np.random.default_rng(3), 1.0), draw_folding(np.random.default_rng(3), 0.5)
+    assert small.thickness_mm == pytest.approx(0.5 * large.thickness_mm)
+    assert 2.6 <= large.thickness_mm <= 4.4
+
+
+def test_the_fissure_is_fluid_between_cortex() -> None:
+    head = np.full((21, 4, 4), Material.WHITE, dtype=np.uint8)
+    head[8] = Material.AIR
+    x = (np.arange(21) - 10.0)[:, None, None]
+    where = np.zeros(head.shape, dtype=bool)
+    where[:, :2] = True
+    split_hemispheres(head, x, where, 1.5, 2.0)
+    assert head[:, 0, 0].tolist() == [3] * 7 + [2, 0, 1, 1, 1, 2, 2] + [3] * 7
+    assert np.count_nonzero(head[:, 2:] == Material.WHITE) == 20 * 8
+
+
+def test_the_cerebellum_fills_only_what_is_free() -> None:
+    head = np.zeros((20, 20, 20), dtype=np.uint8)
+    head[:10] = Material.WHITE
+    radius = np.full(head.shape, 0.3, dtype=np.float32)
+    fold_cerebellum(head, radius, np.random.default_rng(0), (1.0, 1.0, 1.0), 1.0)
+    assert np.all(head[:9] == Material.WHITE)
+    assert set(np.unique(head[10:])) == {Material.GREY, Material.WHITE}
+
+
+def test_coarse_depth_is_near_the_exact_one() -> None:
+    brain = ball(20.0)
+    exact = ndimage.distance_transform_edt(brain)
+    assert np.abs(coarse_depth(brain, (1.0, 1.0, 1.0)) - exact).max() < 8
+    assert not coarse_depth(brain, (1.0, 1.0, 1.0))[ndimage.distance_transform_edt(~brain) > 6].any()
+    np.testing.assert_allclose(
+        coarse_depth(brain, (4.0, 4.0, 4.0)), ndimage.distance_transform_edt(brain, sampling=4), rtol=1e-6
+    )
+
+
+def test_outer_fluid_is_a_layer_of_so_many_voxels() -> None:
+    head = np.where(ball(10.0, 16), Material.GREY, 0).astype(np.uint8)
+    assert add_outer_fluid(head, 0) is head
+    grown = add_outer_fluid(head, 2)
+    taxicab = ndimage.distance_transform_cdt(head == 0, metric="taxicab")
+    np.testing.assert_array_equal(grown == Material.CSF, (taxicab > 0) & (taxicab <= 2))
+    assert np.all(grown[head > 0] == Material.GREY)
+
+
+def test_plexus_lies_in_deep_fluid_only() -> None:
+    head = np.full((16, 16, 16), Material.WHITE, dtype=np.uint8)
+    head[4:12, 4:12] = Material.CSF
+    before, depth = head.copy(), np.zeros(head.shape, dtype=np.float32)
+    depth[:8] = 20
+    add_plexus(head, np.random.default_rng(1), depth, MM)
+    changed = head != before
+    assert set(np.unique(head[changed])) == {Material.PLEXUS}
+    assert np.all(before[changed] == Material.CSF)
+    assert np.all(depth[changed] > 14)
+
+
+def test_vessels_spare_white_matter_and_air(brains: list[np.ndarray]) -> None:
+    drawn = 0
+    for seed in range(6):
+        head = brains[0].copy()
+        add_vessels(head, np.random.default_rng(seed), MM)
+        changed = head != brains[0]
+        drawn += changed.any()
+        assert np.all(head[changed] == Material.VESSEL)
+        assert not np.isin(brains[0][changed], (Material.WHITE, Material.AIR)).any()
+        assert changed.mean() < 0.03
+    assert 1 <= drawn < 6
+
+
+def test_dura_and_sinuses_lie_outside_and_the_falx_in_the_middle(brains: list[np.ndarray]) -> None:
+    head = add_outer_fluid(brains[0], 1)
+    depth = coarse_depth(brains[0] > 0, MM)
+    seen = set()
+    for seed in range(8):
+        drawn = head.copy()
+        add_meninges(drawn, np.random.default_rng(seed), depth, MM)
+        changed = drawn != head
+        seen |= set(np.unique(drawn[changed]).tolist())
+        assert np.all((depth[changed] <= 5) | (np.argwhere(changed)[:, 0] == SHAPE[0] // 2))
+        assert not np.isin(head[changed], (Material.WHITE, Material.AIR)).any()
+    assert seen == {Material.MENINGES, Material.VESSEL}
+
+
+def test_a_healthy_head_holds_no_disease() -> None:
+    head = draw_healthy(np.random.default_rng(2), SHAPE, MM)
+    assert head.max() < FIRST_DISEASE
+    assert head.dtype == np.uint8
+    np.testing.assert_array_equal(head, draw_healthy(np.random.default_rng(2), SHAPE, MM))

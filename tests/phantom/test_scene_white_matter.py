@@ -1,0 +1,95 @@
+"""White-matter lesions and caps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from rarevoxel.phantom.scene import Material, Scene, empty_scene
+from rarevoxel.phantom.scene.canvas import FULL, paint
+from rarevoxel.phantom.scene.white_matter import add_caps, add_lesion, add_lesions, lesion_centres
+
+MM = (2.0, 2.0, 2.0)
+SHAPE = (48, 48, 48)
+EDEMA = 2
+
+
+def radius_mm() -> np.ndarray:
+    x, y, z = np.ogrid[-24:24, -24:24, -24:24]
+    return np.asarray(2 * np.sqrt(x * x + y * y + z * z))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """White matter in a layer of grey, with a ventricle in its middle."""
+    r = radius_mm()
+    healthy = np.select([r < 10, r < 40, r < 46], [Material.CSF, Material.WHITE, Material.GREY], Material.AIR)
+    return empty_scene(healthy.astype(np.uint8), MM)
+
+
+def test_there_are_about_as_many_lesions_as_asked(scene: Scene) -> None:
+    add_lesions(scene, np.random.default_rng(1), 20, 150.0, 0.2)
+    count = ndimage.label(scene.labels, np.ones((3, 3, 3)))[1]
+    assert 12 <= count <= 20
+    assert set(np.unique(scene.labels)) == {0, EDEMA}
+
+
+def test_centres_lie_in_free_white_matter_and_lean_towards_the_ventricles(scene: Scene) -> None:
+    box = (slice(0, 48), slice(0, 48), slice(0, 24))
+    paint(scene, box, np.asarray(scene.healthy[box] == Material.WHITE), Material.CORE)
+    centres = np.concatenate([lesion_centres(scene, np.random.default_rng(seed), 20) for seed in range(15)])
+    assert np.all(scene.healthy[tuple(centres.T)] == Material.WHITE)
+    assert np.all(centres[:, 2] >= 24)
+    r = radius_mm()
+    free = (scene.healthy == Material.WHITE) & (scene.labels == 0)
+    assert np.mean(r[tuple(centres.T)] < 18) > 1.2 * np.mean(r[free] < 18)
+
+
+def test_no_lesions_are_drawn_where_none_can_be(scene: Scene) -> None:
+    assert lesion_centres(scene, np.random.default_rng(0), 0).shape == (0, 3)
+    scene.healthy[scene.healthy == Material.WHITE] = Material.GREY
+    add_lesions(scene, np.random.default_rng(0), 5, 100.0, 0.5)
+    assert not scene.density.any()
+
+
+def test_what_an_annotator_would_see_is_labelled_and_faint_spots_are_not(scene: Scene) -> None:
+    faint, volumes = 0, []
+    for seed in range(50):
+        spot = empty_scene(scene.healthy, MM)
+        add_lesion(spot, np.random.default_rng(seed), (24, 24, 36), 600.0)
+        assert np.all(spot.disease[spot.density > 0] == Material.LESION)
+        labelled = spot.labels > 0
+        assert np.all(spot.density[labelled] >= 0.5 * FULL - 0.5)
+        assert np.all(spot.density[~labelled] <= 0.5 * FULL + 0.5)
+        faint += not labelled.any()
+        volumes.append(8.0 * np.count_nonzero(labelled))
+    assert 2 <= faint <= 17
+    assert 0.5 < np.median([volume for volume in volumes if volume]) / 600 < 1.2
+
+
+def test_lesions_spare_fluid_air_and_what_is_labelled_already(scene: Scene) -> None:
+    box = (slice(20, 28), slice(20, 28), slice(30, 34))
+    paint(scene, box, np.ones((8, 8, 4), dtype=bool), Material.CORE, 100)
+    scene.healthy[:, 30:, :] = np.where(scene.healthy[:, 30:, :] > 0, Material.CSF, Material.AIR)
+    for seed in range(8):
+        add_lesion(scene, np.random.default_rng(seed), (24, 28, 35), 4000.0)
+    assert np.all(scene.labels[box] == 1)
+    assert np.all(scene.density[box] == 100)
+    drawn = scene.disease == Material.LESION
+    assert drawn.any()
+    assert np.isin(scene.healthy[drawn], (Material.WHITE, Material.GREY)).all()
+
+
+def test_caps_line_the_ventricles_faintly_and_carry_no_label(scene: Scene) -> None:
+    paint(scene, (slice(0, 48),) * 3, (radius_mm() < 20) & (np.indices(SHAPE)[2] > 27), Material.CORE, 50)
+    before = scene.density.copy(), scene.labels.copy()
+    add_caps(scene, np.random.default_rng(0), 4.0, 0.3)
+    np.testing.assert_array_equal(scene.labels, before[1])
+    changed = scene.density != before[0]
+    assert changed.any()
+    assert not before[0][changed].any()
+    assert np.all(scene.healthy[changed] == Material.WHITE)
+    assert np.all(scene.disease[changed] == Material.LESION)
+    assert scene.density[changed].max() <= round(0.3 * FULL)
+    assert np.all(radius_mm()[changed] < 10 + 4 + 4)
