@@ -32,7 +32,8 @@ def examine(
 
     Returns:
         Images float32 `(4, H, W, D)` in the order t1n, t1c, t2w, t2f, 0 outside the brain mask, and the scene they
-        show: without contrast agent no tumour enhances, and none is labelled as enhancing.
+        show: without contrast agent no tumour enhances, and none is labelled as enhancing; nothing is labelled where
+        the brain mask has cut it off.
     """
     table = draw_table(rng)
     if rng.random() < WITHOUT_CONTRAST * strength:
@@ -41,7 +42,9 @@ def examine(
     if missing is not None:
         acquisition = replace(acquisition, dropped=missing)
     clean = signals(scene, table, draw_texture(rng), rng)
-    return acquire(clean, scene.brain, acquisition, scene.spacing, rng), scene
+    images = acquire(clean, scene.brain, acquisition, scene.spacing, rng)
+    labels = np.where(images.any(axis=0), scene.labels, np.uint8(0))
+    return images, replace(scene, labels=labels)
 
 
 def without_contrast(table: Table) -> Table:

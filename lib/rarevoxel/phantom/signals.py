@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rarevoxel.phantom.contrast import Table
+from rarevoxel.phantom.contrast.tables import T2F
 from rarevoxel.phantom.fields import smooth_field
 from rarevoxel.phantom.scene import Material, Scene
 from rarevoxel.phantom.scene.canvas import FULL
@@ -23,6 +24,7 @@ class Texture:
         disease: of diseased tissue, per sequence.
         wavelength_mm: shortest wave of the healthy texture.
         disease_wavelength_mm: shortest wave of the diseased one.
+        flow: how bright moving fluid is on t2f where it is brightest, in units of the brightest healthy tissue.
     """
 
     healthy: tuple[float, float, float, float] = (0.0,) * 4
@@ -30,6 +32,7 @@ class Texture:
     disease: tuple[float, float, float, float] = (0.0,) * 4
     wavelength_mm: float = 12.0
     disease_wavelength_mm: float = 8.0
+    flow: float = 0.0
 
 
 def draw_texture(rng: np.random.Generator) -> Texture:
@@ -39,7 +42,8 @@ def draw_texture(rng: np.random.Generator) -> Texture:
         a, b, c, d = (float(v) for v in rng.uniform(0.01, high, size=4))
         return a, b, c, d
 
-    return Texture(four(0.16), four(0.07), four(0.2), float(rng.uniform(6, 30)), float(rng.uniform(4, 15)))
+    flow = float(rng.uniform(0.2, 1.0)) if rng.random() < 0.3 else 0.0
+    return Texture(four(0.16), four(0.07), four(0.2), float(rng.uniform(6, 30)), float(rng.uniform(4, 15)), flow)
 
 
 def signals(scene: Scene, table: Table, texture: Texture, rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -68,6 +72,9 @@ def signals(scene: Scene, table: Table, texture: Texture, rng: np.random.Generat
         strength = np.full(len(Material), texture.healthy[index], dtype=np.float32)
         strength[Material.WHITE] = texture.white[index]
         signal = means[scene.healthy] * (1 + strength[scene.healthy] * own)
+        if index == T2F and texture.flow:
+            fluid = scene.healthy == Material.CSF
+            signal[fluid] += texture.flow * np.clip(_field(rng, shape, spacing, 25)[fluid] - 0.8, 0, 1)
         if lesion is not None:
             where = means[scene.disease[diseased]] * (1 + texture.disease[index] * lesion[diseased])
             share = density[diseased]

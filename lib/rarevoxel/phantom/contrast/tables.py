@@ -62,15 +62,15 @@ def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     kept = table.copy()
     flair, before, after = kept[T2F], kept[T1N], kept[T1C]
     white = float(flair[Material.WHITE])
-    healthy = max(white, float(flair[Material.GREY]), float(flair[Material.NUCLEUS]))
+    healthy = max(white, *(float(flair[m]) for m in (Material.GREY, Material.LIMBIC, Material.NUCLEUS)))
     span = max(healthy, 0.3)
     flair[Material.EDEMA] = max(flair[Material.EDEMA], healthy + span * rng.uniform(0.06, 0.3))
     flair[Material.CORE] = max(flair[Material.CORE], white + span * rng.uniform(0.1, 0.5))
     flair[Material.LESION] = max(flair[Material.LESION], white + span * rng.uniform(0.2, 0.5), healthy)
     flair[Material.ENHANCING] = max(flair[Material.ENHANCING], white * rng.uniform(0.9, 1.4))
-    rise = rng.uniform(0.12, 0.6)
+    rise = rng.uniform(0.08, 0.6)
     after[Material.ENHANCING] = max(
-        after[Material.ENHANCING], before[Material.ENHANCING] + rise, after[Material.WHITE] * rng.uniform(1.02, 1.4)
+        after[Material.ENHANCING], before[Material.ENHANCING] + rise, after[Material.WHITE] * rng.uniform(0.98, 1.4)
     )
     kept[:, Material.AIR] = 0
     kept[:, 1:] = np.maximum(kept[:, 1:], 0.02)

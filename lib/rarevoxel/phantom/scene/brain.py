@@ -9,6 +9,7 @@ from rarevoxel.phantom.anatomy import SEMI_AXES_MM
 from rarevoxel.phantom.fields import ellipsoid, grid_mm, smooth_field
 from rarevoxel.phantom.scene.canvas import Map, Spacing
 from rarevoxel.phantom.scene.cortex import draw_folding, fold_cerebellum, fold_cortex, split_hemispheres
+from rarevoxel.phantom.scene.limbic import add_limbic
 from rarevoxel.phantom.scene.material import Material
 
 Field = npt.NDArray[np.float32]
@@ -23,10 +24,10 @@ def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: S
         spacing: voxel size in mm.
     """
     extent = [n * s for n, s in zip(shape, spacing, strict=True)]
-    scale = min(1.0, *(0.46 * e / a for e, a in zip(extent, SEMI_AXES_MM, strict=True)))
+    scale = min(1.0, *(0.45 * e / a for e, a in zip(extent, SEMI_AXES_MM, strict=True)))
     a, b, c = (scale * axis * rng.uniform(0.9, 1.06) for axis in SEMI_AXES_MM)
     unit = min(a, b, c) / 62.0
-    x, y, z = grid_mm(shape, spacing, tuple(rng.uniform(-2, 2, size=3) * unit))
+    x, y, z = grid_mm(shape, spacing, (0.0, rng.uniform(-2, 2) * unit, rng.uniform(-2, 2) * unit))
     warp = smooth_field(rng, shape, spacing, 60 * unit)
     cerebrum = ellipsoid((x, y, z - 0.1 * c), (a, b, 0.9 * c)) * (1 + 0.025 * warp)
     cerebrum = np.where(z < -0.35 * c, cerebrum + 0.9 * (-0.35 - z / c), cerebrum)
@@ -41,6 +42,7 @@ def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: S
     fold_cerebellum(head, cerebellum, rng, spacing, unit)
     stem = ellipsoid((x, y + 0.22 * b, z + 0.62 * c), (0.2 * a, 0.17 * b, 0.42 * c))
     head[(stem < 1) & (head != Material.GREY)] = Material.WHITE
+    add_limbic(head, (x, y, z), (a, b, c), warp, rng)
     _add_nuclei(head, (x, y, z), (a, b, c), depth, warp, rng)
     _add_ventricles(head, (x, y, z), (a, b, c), depth, warp, rng)
     return head

@@ -64,11 +64,13 @@ def _low_grade(scene: Scene, rng: np.random.Generator) -> Scene:
 
 def _metastases(scene: Scene, rng: np.random.Generator) -> Scene:
     """Metastases from 3 mm up, solid or rings, with little oedema or much."""
-    count = 1 + int(rng.geometric(0.25))
+    count = int(rng.geometric(0.25))
     for _ in range(min(count, 14)):
         core = ball_mm3(float(np.clip(8 * np.exp(0.55 * rng.standard_normal()), 3, 35)))
         oedema = float(rng.choice((0.1, 0.6, 2.5, 6.0))) * rng.uniform(0.6, 1.6)
-        tumour = Tumour(str(rng.choice(("solid", "ring"), p=(0.6, 0.4))), core * (1 + oedema), 1 / (1 + oedema))
+        kind, push = str(rng.choice(("solid", "ring"), p=(0.6, 0.4))), float(rng.uniform(0, 0.3))
+        whole, round_one = core * (1 + oedema), oedema < 2 or rng.random() < 0.5
+        tumour = Tumour(kind, whole, core / whole, mass_effect=push, expansive=round_one)
         scene = grow_tumour(scene, tumour, _seed(scene, rng, cortical=0.6), rng)
     return scene
 
@@ -77,7 +79,8 @@ def _meningioma(scene: Scene, rng: np.random.Generator) -> Scene:
     """A meningioma: evenly enhancing, at the surface, pushing rather than infiltrating."""
     core = ball_mm3(float(np.clip(28 * np.exp(0.4 * rng.standard_normal()), 10, 55)))
     oedema = float(rng.choice((0.05, 0.4, 1.5))) * rng.uniform(0.5, 1.5)
-    tumour = Tumour("solid", core * (1 + oedema), 1 / (1 + oedema), mass_effect=float(rng.uniform(0.1, 0.38)))
+    push = float(rng.uniform(0.1, 0.38))
+    tumour = Tumour("solid", core * (1 + oedema), 1 / (1 + oedema), mass_effect=push, expansive=True)
     return grow_tumour(scene, tumour, _seed(scene, rng, cortical=1.0), rng)
 
 

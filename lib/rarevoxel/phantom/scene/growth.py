@@ -51,6 +51,19 @@ def draw_infiltration(rng: np.random.Generator, radius_mm: float) -> Infiltratio
     )
 
 
+def draw_expansion(rng: np.random.Generator, radius_mm: float) -> Infiltration:
+    """Draw how a tumour that pushes rather than infiltrates spreads: round, and hardly stopped by anything."""
+    return Infiltration(
+        roughness=float(rng.uniform(0.04, 0.18)),
+        wavelength_mm=float(rng.uniform(0.8, 2.0) * radius_mm + 4),
+        grey=float(rng.uniform(1.0, 1.5)),
+        fluid=float(rng.uniform(1.1, 3.0)),
+        edge=float(rng.uniform(0.6, 1.0)),
+        fading=float(rng.uniform(0.0, 0.3)),
+        beyond=float(rng.uniform(0.0, 0.15)),
+    )
+
+
 def growth_times(
     head: Map, centre: tuple[int, ...], box: Box, how: Infiltration, rng: np.random.Generator, spacing: Spacing
 ) -> Times:
@@ -61,7 +74,7 @@ def growth_times(
     part = head[box]
     x, y, z = offsets_mm(centre, box, spacing)
     slowness = np.ones(len(Material), dtype=np.float32)
-    slowness[[Material.GREY, Material.NUCLEUS]] = how.grey
+    slowness[[Material.GREY, Material.LIMBIC, Material.NUCLEUS]] = how.grey
     slowness[[Material.CSF, Material.PLEXUS, Material.MENINGES, Material.VESSEL]] = how.fluid
     local = ndimage.uniform_filter(slowness[part], [max(1, round(3 / s)) for s in spacing])
     wavelength = max(how.wavelength_mm, 2 * min(spacing))

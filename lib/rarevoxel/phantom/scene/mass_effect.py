@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from rarevoxel.phantom.scene.canvas import Map, Spacing, box_around, offsets_mm
+from rarevoxel.phantom.scene.material import Material
 
 
 def push_aside(head: Map, centre: tuple[int, ...], radius_mm: float, strength: float, spacing: Spacing) -> Map:
@@ -32,4 +33,7 @@ def push_aside(head: Map, centre: tuple[int, ...], radius_mm: float, strength: f
     ]
     moved = head.copy()
     moved[box] = ndimage.map_coordinates(head, coordinates, order=0, mode="nearest")
+    # The skull does not give way: what would leave the head is lost, and what comes in from outside is fluid.
+    moved[head == Material.AIR] = Material.AIR
+    moved[(moved == Material.AIR) & (head != Material.AIR)] = Material.CSF
     return moved

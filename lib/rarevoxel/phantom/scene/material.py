@@ -20,14 +20,15 @@ class Material(IntEnum):
     VESSEL = 5
     PLEXUS = 6
     MENINGES = 7
-    EDEMA = 8
-    CORE = 9
-    NECROSIS = 10
-    ENHANCING = 11
-    CYST = 12
-    HAEMORRHAGE = 13
-    CAVITY = 14
-    LESION = 15
+    LIMBIC = 8
+    EDEMA = 9
+    CORE = 10
+    NECROSIS = 11
+    ENHANCING = 12
+    CYST = 13
+    HAEMORRHAGE = 14
+    CAVITY = 15
+    LESION = 16
 
 
 FIRST_DISEASE = Material.EDEMA

@@ -11,7 +11,14 @@ from rarevoxel.errors import ConfigError
 from rarevoxel.phantom.fields import smooth_field
 from rarevoxel.phantom.scene.canvas import Box, Scene, box_around, paint
 from rarevoxel.phantom.scene.core import CORES, Mask, fill_core
-from rarevoxel.phantom.scene.growth import draw_infiltration, fade, first_reached, growth_times, without_crumbs
+from rarevoxel.phantom.scene.growth import (
+    draw_expansion,
+    draw_infiltration,
+    fade,
+    first_reached,
+    growth_times,
+    without_crumbs,
+)
 from rarevoxel.phantom.scene.mass_effect import push_aside
 from rarevoxel.phantom.scene.material import LABEL_OF, Material
 
@@ -26,6 +33,7 @@ class Tumour:
         core_share: share of the core in it, 0 to 1.
         mass_effect: see `push_aside`.
         cavity_share: share of the core that surgery has removed, 0 to 1; a cavity is no tumour.
+        expansive: whether it pushes rather than infiltrates, see `draw_expansion`.
 
     Raises:
         ConfigError: if the kind of core is unknown or a number is outside its range.
@@ -36,6 +44,7 @@ class Tumour:
     core_share: float
     mass_effect: float = 0.0
     cavity_share: float = 0.0
+    expansive: bool = False
 
     def __post_init__(self) -> None:
         if self.core not in CORES:
@@ -64,7 +73,7 @@ def grow_tumour(scene: Scene, tumour: Tumour, centre: tuple[int, ...], rng: np.r
     healthy = push_aside(scene.healthy, centre, radius, tumour.mass_effect, spacing)
     scene = Scene(healthy, scene.disease, scene.density, scene.labels, spacing)
     box = box_around(centre, 3.2 * radius + 8, healthy.shape, spacing)
-    how = draw_infiltration(rng, radius)
+    how = (draw_expansion if tumour.expansive else draw_infiltration)(rng, radius)
     times = growth_times(healthy, centre, box, how, rng, spacing)
     end = first_reached(times, round(tumour.whole_mm3 / voxel))
     density = fade(times, end, how)

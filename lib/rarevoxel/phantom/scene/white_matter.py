@@ -43,7 +43,7 @@ def lesion_centres(scene: Scene, rng: np.random.Generator, count: int) -> npt.ND
     near_ventricle = np.exp(-((fluid[at] / 7.0) ** 2))
     near_cortex = np.exp(-(((brain_depth[at] - 8.0) / 4.0) ** 2))
     ventricular, cortical = rng.dirichlet((5, 2, 2.5))[:2]
-    weight = 1e-3 + (1 - ventricular - cortical) / len(few)
+    weight = np.full(len(few), (1 - ventricular - cortical) / len(few))
     weight = weight + ventricular * near_ventricle / max(near_ventricle.sum(), 1e-6)
     weight = weight + cortical * near_cortex / max(near_cortex.sum(), 1e-6)
     chosen = rng.choice(len(few), size=min(count, len(few)), replace=False, p=weight / weight.sum())

@@ -1,0 +1,67 @@
+"""Limbic grey matter, a skull that does not give way, and tumours that push."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rarevoxel.phantom.contrast import draw_relaxation, draw_sequences
+from rarevoxel.phantom.scene import Material, Tumour, empty_scene, grow_tumour
+from rarevoxel.phantom.scene.brain import draw_brain
+from rarevoxel.phantom.scene.mass_effect import push_aside
+
+SHAPE, MM = (48, 62, 48), (3.0, 3.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def heads() -> list[np.ndarray]:
+    return [draw_brain(np.random.default_rng(seed), SHAPE, MM) for seed in range(4)]
+
+
+def test_limbic_grey_matter_lies_on_both_sides_and_off_the_surface(heads: list[np.ndarray]) -> None:
+    for head in heads:
+        limbic = head == Material.LIMBIC
+        left, right = limbic[:24], limbic[24:]
+        assert min(left.sum(), right.sum()) > 0.6 * max(left.sum(), right.sum())
+        ml = limbic.sum() * 0.027
+        assert 20 < ml < 150  # Insula, hippocampus, amygdala and cingulate together.
+        lateral = np.argwhere(limbic)[:, 0]
+        assert lateral.min() > np.argwhere(head)[:, 0].min()
+
+
+def test_an_insula_lies_in_depth_of_the_hemisphere(heads: list[np.ndarray]) -> None:
+    for head in heads:
+        middle = np.argwhere(head[:, 31 - 4 : 31 + 8, 22:26] == Material.LIMBIC)[:, 0]
+        off = np.abs((middle + 0.5) * 3 - 72)
+        assert np.any((off > 28) & (off < 44))
+
+
+def test_limbic_grey_matter_is_mostly_brighter_than_cortex_on_flair_alone() -> None:
+    tables = [draw_sequences(rng, draw_relaxation(rng)) for rng in map(np.random.default_rng, range(200))]
+    ratio = np.array([table[:, Material.LIMBIC] / table[:, Material.GREY] for table in tables])
+    assert np.median(ratio[:, 3]) == pytest.approx(1.09, abs=0.06)
+    assert np.median(ratio[:, 0]) == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_skull_does_not_give_way(heads: list[np.ndarray]) -> None:
+    head = heads[0]
+    inside = np.argwhere(head != Material.AIR)
+    centre = tuple(int(v) for v in inside[np.argmin(inside[:, 1])] + (0, 3, 0))
+    moved = push_aside(head, centre, 25.0, 0.35, MM)
+    assert np.any(moved != head)
+    np.testing.assert_array_equal(moved == Material.AIR, head == Material.AIR)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tumour_that_pushes_is_rounder_than_one_that_infiltrates(heads: list[np.ndarray], seed: int) -> None:
+    def spread(expansive: bool) -> float:
+        values = []
+        for draw in range(4):
+            tumour = Tumour("solid", 14000.0, 0.3, expansive=expansive)
+            scene = grow_tumour(empty_scene(heads[seed], MM), tumour, (15, 31, 30), np.random.default_rng(draw))
+            where = np.argwhere(scene.labels > 0) * 3.0
+            distance = np.linalg.norm(where - where.mean(axis=0), axis=1)
+            values.append(float(np.mean(distance)))
+        return float(np.mean(values))
+
+    assert spread(True) < spread(False)
