@@ -16,13 +16,13 @@ from rarevoxel.phantom.scene.tumours import ball_mm3
 SHAPE, MM = (36, 46, 36), (4.0, 4.0, 4.0)
 
 COUNTS = {
-    "glioma": (205, 577, 182, 0),
-    "low_grade": (531, 425, 0, 0),
-    "metastases": (12, 11, 0, 0),
-    "meningioma": (18, 41, 171, 0),
-    "operated": (0, 416, 179, 201),
-    "white_matter": (0, 20, 0, 0),
-    "both": (415, 945, 131, 0),
+    "glioma": (136, 217, 144, 0),
+    "low_grade": (1141, 222, 0, 0),
+    "metastases": (11, 3, 13, 0),
+    "meningioma": (0, 2, 60, 0),
+    "operated": (171, 162, 28, 92),
+    "white_matter": (0, 11, 0, 0),
+    "both": (534, 736, 617, 0),
     "healthy": (0, 0, 0, 0),
 }
 """Voxels of labels 1 to 4 that seed 0 gives: weights are reproduced from these draws."""

@@ -24,7 +24,7 @@ def test_limbic_grey_matter_lies_on_both_sides_and_off_the_surface(heads: list[n
         left, right = limbic[:24], limbic[24:]
         assert min(left.sum(), right.sum()) > 0.6 * max(left.sum(), right.sum())
         ml = limbic.sum() * 0.027
-        assert 20 < ml < 150  # Insula, hippocampus, amygdala and cingulate together.
+        assert 15 < ml < 150  # Insula, hippocampus, amygdala and cingulate together.
         lateral = np.argwhere(limbic)[:, 0]
         assert lateral.min() > np.argwhere(head)[:, 0].min()
 
@@ -39,7 +39,7 @@ def test_an_insula_lies_in_depth_of_the_hemisphere(heads: list[np.ndarray]) -> N
 def test_limbic_grey_matter_is_mostly_brighter_than_cortex_on_flair_alone() -> None:
     tables = [draw_sequences(rng, draw_relaxation(rng)) for rng in map(np.random.default_rng, range(200))]
     ratio = np.array([table[:, Material.LIMBIC] / table[:, Material.GREY] for table in tables])
-    assert np.median(ratio[:, 3]) == pytest.approx(1.09, abs=0.06)
+    assert np.median(ratio[:, 3]) == pytest.approx(1.16, abs=0.07)
     assert np.median(ratio[:, 0]) == pytest.approx(1.0, abs=0.05)
 
 

@@ -41,7 +41,7 @@ def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: S
     cerebellum = ellipsoid((x, y + 0.52 * b, z + 0.62 * c), (0.66 * a, 0.36 * b, 0.33 * c)) * (1 + 0.03 * warp)
     fold_cerebellum(head, cerebellum, rng, spacing, unit)
     stem = ellipsoid((x, y + 0.22 * b, z + 0.62 * c), (0.2 * a, 0.17 * b, 0.42 * c))
-    head[(stem < 1) & (head != Material.GREY)] = Material.WHITE
+    head[(stem < 1) & (head != Material.GREY)] = rng.choice((Material.WHITE, Material.NUCLEUS), p=(0.6, 0.4))
     add_limbic(head, (x, y, z), (a, b, c), warp, rng)
     _add_nuclei(head, (x, y, z), (a, b, c), depth, warp, rng)
     _add_ventricles(head, (x, y, z), (a, b, c), depth, warp, rng)
