@@ -11,8 +11,16 @@ from rarevoxel.phantom.scene.canvas import Map, Spacing
 from rarevoxel.phantom.scene.cortex import draw_folding, fold_cerebellum, fold_cortex, split_hemispheres
 from rarevoxel.phantom.scene.limbic import add_limbic
 from rarevoxel.phantom.scene.material import Material
+from rarevoxel.phantom.scene.pairs import Place, add_pairs
 
 Field = npt.NDArray[np.float32]
+
+NUCLEI: tuple[Place, ...] = (
+    ((0.36, 0.08, -0.02), (0.1, 0.2, 0.15)),
+    ((0.15, -0.12, 0.02), (0.11, 0.16, 0.13)),
+    ((0.19, 0.26, 0.1), (0.07, 0.13, 0.12)),
+)
+"""Putamen with pallidum, thalamus, and the head of the caudate."""
 
 
 def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: Spacing) -> Map:
@@ -43,31 +51,9 @@ def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: S
     stem = ellipsoid((x, y + 0.22 * b, z + 0.62 * c), (0.2 * a, 0.17 * b, 0.42 * c))
     head[(stem < 1) & (head != Material.GREY)] = rng.choice((Material.WHITE, Material.NUCLEUS), p=(0.6, 0.4))
     add_limbic(head, (x, y, z), (a, b, c), warp, rng)
-    _add_nuclei(head, (x, y, z), (a, b, c), depth, warp, rng)
+    add_pairs(head, depth > 0, Material.NUCLEUS, NUCLEI, (0.8, 1.15), (x, y, z), (a, b, c), warp, rng)
     _add_ventricles(head, (x, y, z), (a, b, c), depth, warp, rng)
     return head
-
-
-def _add_nuclei(
-    head: Map,
-    at: tuple[Field, Field, Field],
-    size: tuple[float, float, float],
-    depth: Field,
-    warp: Field,
-    rng: np.random.Generator,
-) -> None:
-    """Putamen with pallidum, thalamus and caudate head on both sides."""
-    (x, y, z), (a, b, c) = at, size
-    places = (
-        ((0.36, 0.08, -0.02), (0.1, 0.2, 0.15)),
-        ((0.15, -0.12, 0.02), (0.11, 0.16, 0.13)),
-        ((0.19, 0.26, 0.1), (0.07, 0.13, 0.12)),
-    )
-    for (u, v, w), (p, q, r) in places:
-        p, q, r = (value * rng.uniform(0.8, 1.15) for value in (p, q, r))
-        for side in (-1.0, 1.0):
-            radius = ellipsoid((x - side * u * a, y - v * b, z - w * c), (p * a, q * b, r * c))
-            head[(radius * (1 + 0.12 * warp) < 1) & (depth > 0)] = Material.NUCLEUS
 
 
 def _add_ventricles(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rarevoxel.phantom.fields import ellipsoid
 from rarevoxel.phantom.scene.canvas import Map
 from rarevoxel.phantom.scene.material import Material
+from rarevoxel.phantom.scene.pairs import Axes, Field, Place, Size, add_pairs
 
-Field = npt.NDArray[np.float32]
-Axes = tuple[Field, Field, Field]
-Size = tuple[float, float, float]
+MEDIAL_TEMPORAL: tuple[Place, ...] = (
+    ((0.38, -0.12, -0.34), (0.09, 0.24, 0.09)),
+    ((0.34, 0.14, -0.35), (0.11, 0.1, 0.11)),
+)
+"""Hippocampus, a long body, and amygdala, a ball in front of it."""
 
 
 def add_limbic(head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Generator) -> None:
@@ -32,7 +34,7 @@ def add_limbic(head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Gene
     """
     brain = head != Material.AIR
     add_insula(head, at, size, warp, rng, brain)
-    add_medial_temporal(head, at, size, warp, rng, brain)
+    add_pairs(head, brain, Material.LIMBIC, MEDIAL_TEMPORAL, (0.75, 1.2), at, size, warp, rng)
     add_cingulate(head, at, size, warp, rng, brain)
 
 
@@ -50,19 +52,6 @@ def add_insula(
     outwards = np.abs(x) - place
     head[window & (np.abs(outwards) < thickness / 2)] = Material.LIMBIC
     head[window & (outwards >= thickness / 2) & (outwards < thickness / 2 + gap)] = Material.CSF
-
-
-def add_medial_temporal(
-    head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Generator, brain: npt.NDArray[np.bool_]
-) -> None:
-    """Hippocampus, a long body, and amygdala, a ball in front of it."""
-    (x, y, z), (a, b, c) = at, size
-    places = (((0.38, -0.12, -0.34), (0.09, 0.24, 0.09)), ((0.34, 0.14, -0.35), (0.11, 0.1, 0.11)))
-    for (u, v, w), (p, q, r) in places:
-        p, q, r = (value * rng.uniform(0.75, 1.2) for value in (p, q, r))
-        for side in (-1.0, 1.0):
-            radius = ellipsoid((x - side * u * a, y - v * b, z - w * c), (p * a, q * b, r * c))
-            head[brain & (radius * (1 + 0.12 * warp) < 1)] = Material.LIMBIC
 
 
 def add_cingulate(

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from rarevoxel.errors import ConfigError
 from rarevoxel.phantom.fields import smooth_field
-from rarevoxel.phantom.scene.canvas import Box, Scene, box_around, paint
+from rarevoxel.phantom.scene.canvas import Box, Scene, box_around, offsets_mm, paint
 from rarevoxel.phantom.scene.core import CORES, Mask, fill_core
 from rarevoxel.phantom.scene.growth import (
     draw_expansion,
@@ -95,13 +95,8 @@ def _grow_core(
     if count < 1:
         return
     radius = float((3 * count * np.prod(spacing) / (4 * np.pi)) ** (1 / 3))
-    axes = [np.arange(b.start, b.stop) - c for c, b in zip(centre, box, strict=True)]
-    shift = rng.normal(0, 0.25 * radius, size=3)
-    x, y, z = np.meshgrid(
-        *((a * s - d).astype(np.float32) for a, s, d in zip(axes, spacing, shift, strict=True)),
-        indexing="ij",
-        sparse=True,
-    )
+    shift = rng.normal(0, 0.25 * radius, size=3).astype(np.float32)
+    x, y, z = (offset - by for offset, by in zip(offsets_mm(centre, box, spacing), shift, strict=True))
     stretch = np.exp(rng.normal(0, 0.2, size=3))
     field = smooth_field(rng, whole.shape, spacing, max(rng.uniform(0.6, 1.6) * radius + 3, 2 * min(spacing)))  # type: ignore[arg-type]
     distance = np.sqrt((x * stretch[0]) ** 2 + (y * stretch[1]) ** 2 + (z * stretch[2]) ** 2)
