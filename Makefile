@@ -64,8 +64,11 @@ lint: setup ## check style and types
 bench: setup ## time the losses against their peers
 	@"$(BIN)/python" benchmarks/losses.py
 
+# Volumes come and go with every step: without these glibc gives their memory back each time, and half a core is lost.
+KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=68719476736 MALLOC_TOP_PAD_=268435456
+
 starter: setup ## train the app's starter weights again (hours)
-	@"$(BIN)/rarevoxel" starter --out apps/brain_tumor/starter/starter.pt
+	@$(KEEP_MEMORY) "$(BIN)/rarevoxel" starter --out apps/brain_tumor/starter/starter.pt
 
 sample-data: setup ## make the sample cases again
 	@"$(BIN)/rarevoxel" phantom $(PHANTOMS) --force sample-data

@@ -16,13 +16,13 @@ from rarevoxel.phantom.scene.tumours import ball_mm3
 SHAPE, MM = (36, 46, 36), (4.0, 4.0, 4.0)
 
 COUNTS = {
-    "glioma": (136, 217, 144, 0),
-    "low_grade": (1141, 222, 0, 0),
-    "metastases": (11, 3, 13, 0),
-    "meningioma": (0, 2, 60, 0),
-    "operated": (171, 162, 28, 92),
-    "white_matter": (0, 11, 0, 0),
-    "both": (534, 736, 617, 0),
+    "glioma": (159, 805, 66, 0),
+    "low_grade": (363, 169, 63, 0),
+    "metastases": (3, 0, 0, 0),
+    "meningioma": (0, 8, 184, 0),
+    "operated": (113, 609, 37, 30),
+    "white_matter": (0, 21, 0, 0),
+    "both": (13, 6, 1, 0),
     "healthy": (0, 0, 0, 0),
 }
 """Voxels of labels 1 to 4 that seed 0 gives: weights are reproduced from these draws."""

@@ -20,6 +20,7 @@ from rarevoxel.phantom.scene.healthy import (
     add_meninges,
     add_outer_fluid,
     add_plexus,
+    add_sinuses,
     add_vessels,
     coarse_depth,
     draw_healthy,
@@ -42,9 +43,10 @@ def ball(radius: float, n: int = 24) -> np.ndarray:
 
 def test_a_brain_has_its_parts_in_human_amounts(brains: list[np.ndarray]) -> None:
     for head in brains:
-        ml = np.bincount(head.ravel(), minlength=5) * 0.064
+        ml = np.bincount(head.ravel(), minlength=len(Material)) * 0.064
         assert 900 < ml[1:].sum() < 1900
-        assert 0.25 < ml[Material.GREY] / ml[1:].sum() < 0.65
+        cortex = ml[Material.GREY] + ml[Material.LIMBIC]
+        assert 0.25 < cortex / ml[1:].sum() < 0.65
         assert 0.25 < ml[Material.WHITE] / ml[1:].sum() < 0.65
         assert 4 < ml[Material.NUCLEUS] < 60
         assert ml[Material.CSF] > 10
@@ -173,6 +175,23 @@ def test_dura_and_sinuses_lie_outside_and_the_falx_in_the_middle(brains: list[np
         assert np.all((depth[changed] <= 5) | (np.argwhere(changed)[:, 0] == SHAPE[0] // 2))
         assert not np.isin(head[changed], (Material.WHITE, Material.AIR)).any()
     assert seen == {Material.MENINGES, Material.VESSEL}
+
+
+def test_sinuses_run_along_the_midline_and_the_back_at_the_edge(brains: list[np.ndarray]) -> None:
+    head = brains[0]
+    depth = coarse_depth(head > 0, MM)
+    drawn = 0
+    for seed in range(12):
+        after = head.copy()
+        add_sinuses(after, np.random.default_rng(seed), depth, MM)
+        changed = np.argwhere(after != head)
+        drawn += len(changed) > 0
+        assert set(after[after != head].tolist()) <= {Material.MENINGES, Material.VESSEL}
+        assert np.all(head[after != head] != Material.AIR)
+        assert np.all(depth[after != head] <= 20)
+        medial = np.abs(changed[:, 0] - 17.5) * 4 <= 12
+        assert np.all(medial | (changed[:, 1] < SHAPE[1] / 2))
+    assert 2 < drawn < 12
 
 
 def test_a_healthy_head_holds_no_disease() -> None:

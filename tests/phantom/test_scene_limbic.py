@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from rarevoxel.phantom.contrast import draw_relaxation, draw_sequences
+from rarevoxel.phantom.fields import ellipsoid, grid_mm, smooth_field
 from rarevoxel.phantom.scene import Material, Tumour, empty_scene, grow_tumour
 from rarevoxel.phantom.scene.brain import draw_brain
+from rarevoxel.phantom.scene.limbic import add_bright_cortex, add_cingulate, add_limbic
 from rarevoxel.phantom.scene.mass_effect import push_aside
 
 SHAPE, MM = (48, 62, 48), (3.0, 3.0, 3.0)
+SIZE = (66.0, 82.0, 62.0)
 
 
 @pytest.fixture(scope="module")
@@ -18,15 +21,55 @@ def heads() -> list[np.ndarray]:
     return [draw_brain(np.random.default_rng(seed), SHAPE, MM) for seed in range(4)]
 
 
-def test_limbic_grey_matter_lies_on_both_sides_and_off_the_surface(heads: list[np.ndarray]) -> None:
-    for head in heads:
+def white() -> np.ndarray:
+    """A brain without any grey matter."""
+    head = np.zeros(SHAPE, dtype=np.uint8)
+    head[ellipsoid(grid_mm(SHAPE, MM), SIZE) < 1] = Material.WHITE
+    return head
+
+
+def test_limbic_grey_matter_lies_on_both_sides_and_off_the_surface() -> None:
+    for seed in range(4):
+        rng, head = np.random.default_rng(seed), white()
+        add_limbic(head, grid_mm(SHAPE, MM), SIZE, smooth_field(rng, SHAPE, MM, 60.0), rng, MM)
         limbic = head == Material.LIMBIC
         left, right = limbic[:24], limbic[24:]
         assert min(left.sum(), right.sum()) > 0.6 * max(left.sum(), right.sum())
-        ml = limbic.sum() * 0.027
-        assert 15 < ml < 150  # Insula, hippocampus, amygdala and cingulate together.
+        assert 15 < limbic.sum() * 0.027 < 150  # ml of insula, hippocampus, amygdala and cingulate together.
         lateral = np.argwhere(limbic)[:, 0]
         assert lateral.min() > np.argwhere(head)[:, 0].min()
+
+
+def test_a_cingulate_follows_the_midline_with_an_uneven_edge() -> None:
+    rng, head = np.random.default_rng(1), white()
+    add_cingulate(head, grid_mm(SHAPE, MM), SIZE, smooth_field(rng, SHAPE, MM, 14.0), rng)
+    limbic = head == Material.LIMBIC
+    off = np.abs((np.argwhere(limbic)[:, 0] - 23.5) * 3)
+    assert limbic.sum() * 0.027 > 3
+    assert off.max() < 30
+    widths = limbic.sum(axis=0)
+    assert len(set(widths[widths > 0].tolist())) >= 3
+
+
+def test_bright_cortex_takes_cortex_alone_and_in_some_heads_none() -> None:
+    fine = smooth_field(np.random.default_rng(0), SHAPE, MM, 14.0)
+    shares = []
+    for seed in range(30):
+        before = np.tile(np.array([Material.GREY, Material.WHITE], dtype=np.uint8), (48, 62, 24))
+        after = before.copy()
+        add_bright_cortex(after, fine, np.random.default_rng(seed))
+        assert set(before[after != before].tolist()) <= {Material.GREY}
+        assert set(after[after != before].tolist()) <= {Material.LIMBIC}
+        shares.append(float(np.mean(after[before == Material.GREY] == Material.LIMBIC)))
+    assert min(shares) == 0 < max(shares) < 0.4
+
+
+def test_no_midline_is_a_plane(heads: list[np.ndarray]) -> None:
+    def fissure(head: np.ndarray) -> np.ndarray:
+        top = head[18:30, 6:56, 34:] == Material.CSF
+        return np.array([top[:, y, z].argmax() for y, z in np.argwhere(top.any(axis=0))])
+
+    assert max(len(set(fissure(head).tolist())) for head in heads) > 2
 
 
 def test_an_insula_lies_in_depth_of_the_hemisphere(heads: list[np.ndarray]) -> None:

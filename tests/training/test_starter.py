@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from rarevoxel.cli import main
 from rarevoxel.config import AppConfig
-from rarevoxel.errors import TrainingError
+from rarevoxel.errors import ConfigError, TrainingError
 from rarevoxel.networks import load_weights
 from rarevoxel.training import starter, step
 from rarevoxel.training.checkpoint import CheckpointFile
 from rarevoxel.training.phantom_stream import StreamSpec
 from rarevoxel.training.starter import train_starter
+from rarevoxel.volumes import file_sha256
 
 SPEC = StreamSpec(head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, apart=2, edges=(8, 16), large=(16, 16, 16))
 STEPS = 5
@@ -138,3 +141,33 @@ def test_a_training_that_skips_too_much_is_given_up(
     fail(monkeypatch, set(range(1, 100)), TrainingError("the gradient became inf", "leave it out"))
     with pytest.raises(TrainingError, match="the gradient became inf"):
         train(config, tmp_path / "starter.pt", steps=20)
+
+
+def test_a_training_goes_on_from_weights_and_remembers_them(
+    config: AppConfig, whole: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    first, second, third = (tmp_path / f"{name}.pt" for name in ("first", "second", "third"))
+    train(config, first, steps=2)
+    from_first, again = train(config, second, steps=1, start=first), train(config, third, steps=1, start=first)
+    assert same(from_first, again)
+    assert not same(from_first, train(config, tmp_path / "scratch.pt", steps=1))
+    told = load_weights(second)[3]["start"]
+    assert told["sha256"] == file_sha256(first)
+    assert (told["steps"], told["seed"]) == (2, 0)
+
+
+def test_weights_of_another_network_are_no_start(config: AppConfig, tmp_path: Path) -> None:
+    first = tmp_path / "first.pt"
+    train(config, first, steps=1)
+    other = replace(config, preprocessing=replace(config.preprocessing, margin_mm=9.0))
+    with pytest.raises(ConfigError, match=r"first\.pt: another network or preprocessing"):
+        train(other, tmp_path / "second.pt", steps=1, start=first)
+    assert not (tmp_path / "second.pt").exists()
+
+
+def test_a_start_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "starter.pt")
+    with pytest.raises(SystemExit) as stopped:
+        main(["starter", "--start", file, "--out", file])
+    assert stopped.value.code == 2
+    assert "argument --start: found the file of --out" in capsys.readouterr().err

@@ -17,6 +17,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "training goes on where it stopped when the same command is given again.",
     )
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="weight file to write")
+    parser.add_argument(
+        "--start", metavar="FILE", type=Path, help="weights to go on from, with a schedule of their own"
+    )
     parser.add_argument("--steps", metavar="N", type=int, default=5000, help="optimisation steps (default 5000)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of everything (default 0)")
     parser.add_argument("--workers", metavar="W", type=int, default=1, help="processes making samples (default 1)")
@@ -38,11 +41,14 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) < low:
             args.parser.error(f"argument --{option}: found {getattr(args, option)}, expected at least {low}")
 
+    if args.start is not None and args.start.resolve() == args.out.resolve():
+        args.parser.error("argument --start: found the file of --out, expected another one")
+
     from rarevoxel.bundled import bundled_app
     from rarevoxel.config import load_config
     from rarevoxel.training.starter import train_starter
 
     config = load_config(bundled_app() / "app.toml")
-    written = train_starter(config, args.out, steps=args.steps, seed=args.seed, workers=args.workers)
+    written = train_starter(config, args.out, steps=args.steps, seed=args.seed, workers=args.workers, start=args.start)
     sys.stdout.write(f"{written}\n")
     return 0

@@ -15,12 +15,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from rarevoxel.config import AppConfig
-from rarevoxel.errors import TrainingError
+from rarevoxel.errors import ConfigError, TrainingError
 from rarevoxel.losses import build_loss
-from rarevoxel.networks import build_network, save_weights
+from rarevoxel.networks import build_network, load_weights, save_weights
 from rarevoxel.training.checkpoint import SUFFIX, CheckpointFile, fingerprint_of
 from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec
 from rarevoxel.training.step import follow, optimize
+from rarevoxel.volumes import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,8 @@ MOST_SKIPPED = 0.05
 class _Run:
     """The moving parts of a training."""
 
-    def __init__(self, config: AppConfig, steps: int, device: torch.device) -> None:
-        self.network: nn.Module = build_network(config.network).to(device)
+    def __init__(self, network: nn.Module, steps: int, device: torch.device) -> None:
+        self.network = network.to(device).train()
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = deepcopy(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=LEARNING_RATE, weight_decay=1e-5)
@@ -87,6 +88,7 @@ def train_starter(
     seed: int = 0,
     workers: int = 1,
     spec: StreamSpec = StreamSpec(),  # noqa: B008
+    start: Path | None = None,
 ) -> Path:
     """Train the starter weights and write them; an interrupted training goes on where it stopped.
 
@@ -101,18 +103,23 @@ def train_starter(
         seed: of weights and samples.
         workers: processes that make samples; samples depend on their number (0 counts as 1).
         spec: what the samples are like.
+        start: weights to go on from, as after a change of the generator; random ones when None. What is known of how
+            they came about is kept in the new weights.
 
     Returns:
         `out`.
 
     Raises:
+        ModelError: if `start` cannot be read.
+        ConfigError: if it holds another network or preprocessing than `config`.
         TrainingError: if loss or gradient are not finite in more than about `MOST_SKIPPED` of the steps.
         OSError: if the weights cannot be written.
     """
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = _Run(config, steps, device)
-    recipe = {"steps": steps, "seed": seed, "workers": workers, "loss": LOSS, "learning_rate": LEARNING_RATE}
+    network, before = _beginning(config, start)
+    run = _Run(network, steps, device)
+    recipe = {"steps": steps, "seed": seed, "workers": workers, "loss": LOSS, "learning_rate": LEARNING_RATE, **before}
     fingerprint = fingerprint_of({**recipe, "config": asdict(config), "spec": asdict(spec)})
     file = CheckpointFile(out.with_suffix(SUFFIX), fingerprint)
     state = file.read()
@@ -135,3 +142,13 @@ def train_starter(
             file.write(run.state())
     file.path.unlink(missing_ok=True)
     return out
+
+
+def _beginning(config: AppConfig, start: Path | None) -> tuple[nn.Module, dict[str, Any]]:
+    """The network a training begins with, and what is known of where it comes from."""
+    if start is None:
+        return build_network(config.network), {}
+    network, own, preprocessing, info = load_weights(start)
+    if (own, preprocessing) != (config.network, config.preprocessing):
+        raise ConfigError(f"{start.name}: another network or preprocessing than the app's", "train without a start")
+    return network, {"start": {"sha256": file_sha256(start), **info}}

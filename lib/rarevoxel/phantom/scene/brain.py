@@ -37,6 +37,8 @@ def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: S
     unit = min(a, b, c) / 62.0
     x, y, z = grid_mm(shape, spacing, (0.0, rng.uniform(-2, 2) * unit, rng.uniform(-2, 2) * unit))
     warp = smooth_field(rng, shape, spacing, 60 * unit)
+    bend = smooth_field(rng, (2, shape[1], shape[2]), spacing, 50 * unit)[:1]
+    x = x + rng.uniform(0, 1.6) * unit * bend  # No midline is a plane.
     cerebrum = ellipsoid((x, y, z - 0.1 * c), (a, b, 0.9 * c)) * (1 + 0.025 * warp)
     cerebrum = np.where(z < -0.35 * c, cerebrum + 0.9 * (-0.35 - z / c), cerebrum)
     depth = ((1 - cerebrum) * min(a, b, c)).astype(np.float32)
@@ -48,12 +50,19 @@ def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: S
     split_hemispheres(head, x, fissure & (z > -0.3 * c), max(folding.gap_mm, 0.5 * unit), folding.thickness_mm)
     cerebellum = ellipsoid((x, y + 0.52 * b, z + 0.62 * c), (0.66 * a, 0.36 * b, 0.33 * c)) * (1 + 0.03 * warp)
     fold_cerebellum(head, cerebellum, rng, spacing, unit)
-    stem = ellipsoid((x, y + 0.22 * b, z + 0.62 * c), (0.2 * a, 0.17 * b, 0.42 * c))
-    head[(stem < 1) & (head != Material.GREY)] = rng.choice((Material.WHITE, Material.NUCLEUS), p=(0.6, 0.4))
-    add_limbic(head, (x, y, z), (a, b, c), warp, rng)
+    _add_stem(head, ellipsoid((x, y + 0.22 * b, z + 0.62 * c), (0.2 * a, 0.17 * b, 0.42 * c)), rng, spacing, unit)
+    add_limbic(head, (x, y, z), (a, b, c), warp, rng, spacing)
     add_pairs(head, depth > 0, Material.NUCLEUS, NUCLEI, (0.8, 1.15), (x, y, z), (a, b, c), warp, rng)
     _add_ventricles(head, (x, y, z), (a, b, c), depth, warp, rng)
     return head
+
+
+def _add_stem(head: Map, radius: Field, rng: np.random.Generator, spacing: Spacing, unit: float) -> None:
+    """The brainstem (radius < 1): tracts, or nuclei, which are brighter on FLAIR, or both side by side."""
+    inside = (radius < 1) & (head != Material.GREY)
+    head[inside] = Material.WHITE
+    nuclei = smooth_field(rng, head.shape, spacing, 20 * unit) > rng.choice((-9.0, 0.0, 1.0, 9.0))  # type: ignore[arg-type]
+    head[inside & nuclei] = rng.choice((Material.NUCLEUS, Material.LIMBIC), p=(0.75, 0.25))
 
 
 def _add_ventricles(

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from rarevoxel.phantom.fields import smooth_field
+from rarevoxel.phantom.fields import grid_mm, smooth_field
 from rarevoxel.phantom.scene.brain import draw_brain
 from rarevoxel.phantom.scene.canvas import Map, Spacing
 from rarevoxel.phantom.scene.material import Material
@@ -26,6 +26,7 @@ def draw_healthy(rng: np.random.Generator, shape: tuple[int, int, int], spacing:
     add_plexus(head, rng, depth, spacing)
     add_vessels(head, rng, spacing)
     add_meninges(head, rng, depth, spacing)
+    add_sinuses(head, rng, depth, spacing)
     return head
 
 
@@ -78,3 +79,21 @@ def add_meninges(head: Map, rng: np.random.Generator, depth: npt.NDArray[np.floa
         outer = (head != Material.AIR) & (depth <= rng.uniform(2, 5))
         patches = smooth_field(rng, shape, spacing, 30) > rng.uniform(0.5, 2.2)  # type: ignore[arg-type]
         head[outer & patches & (head != Material.WHITE)] = rng.choice((Material.MENINGES, Material.VESSEL))
+
+
+def add_sinuses(head: Map, rng: np.random.Generator, depth: npt.NDArray[np.float32], spacing: Spacing) -> None:
+    """Draw the sagittal sinus along the midline and the transverse ones along a level at the back of the head.
+
+    Brain extraction leaves them in some heads; thick, at the edge and enhancing, they look like tumour.
+    """
+    if rng.random() < 0.5:
+        return
+    x, y, z = grid_mm(head.shape, spacing)  # type: ignore[arg-type]
+    back, height = head.shape[1] * spacing[1] / 2, head.shape[2] * spacing[2] / 2
+    radius = rng.uniform(2, 5)
+    uneven = 1 + 0.35 * smooth_field(rng, head.shape, spacing, 25)  # type: ignore[arg-type]
+    sagittal = (np.abs(x) < radius * uneven) & (z > -0.1 * height)
+    level = z + rng.uniform(0.25, 0.5) * height
+    transverse = (np.abs(level) < radius * uneven) & (y < -rng.uniform(0.1, 0.4) * back)
+    outer = (head != Material.AIR) & (depth <= 1.6 * radius * uneven)
+    head[outer & (sagittal | transverse)] = rng.choice((Material.MENINGES, Material.VESSEL))

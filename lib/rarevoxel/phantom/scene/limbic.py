@@ -1,11 +1,12 @@
-"""Limbic grey matter: insula, hippocampus, amygdala and cingulate, thick and on FLAIR brighter than other cortex."""
+"""Limbic grey matter: insula, hippocampus, amygdala, cingulate, and cortex that is as bright as those on FLAIR."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from rarevoxel.phantom.scene.canvas import Map
+from rarevoxel.phantom.fields import smooth_field
+from rarevoxel.phantom.scene.canvas import Map, Spacing
 from rarevoxel.phantom.scene.material import Material
 from rarevoxel.phantom.scene.pairs import Axes, Field, Place, Size, add_pairs
 
@@ -16,7 +17,7 @@ MEDIAL_TEMPORAL: tuple[Place, ...] = (
 """Hippocampus, a long body, and amygdala, a ball in front of it."""
 
 
-def add_limbic(head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Generator) -> None:
+def add_limbic(head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Generator, spacing: Spacing) -> None:
     """Draw the limbic grey matter of both sides into a brain.
 
     That it is brighter than the rest of the cortex on FLAIR is normal, and the commonest thing to be taken for disease.
@@ -27,6 +28,7 @@ def add_limbic(head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Gene
         size: half extents of the brain in mm.
         warp: smooth field of unit variance `(H, W, D)` that makes shapes irregular.
         rng: source of randomness.
+        spacing: voxel size in mm.
 
     References:
         Hirai et al. 2000, Limbic lobe of the human brain: evaluation with turbo fluid-attenuated inversion-recovery MR
@@ -35,7 +37,9 @@ def add_limbic(head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Gene
     brain = head != Material.AIR
     add_insula(head, at, size, warp, rng, brain)
     add_pairs(head, brain, Material.LIMBIC, MEDIAL_TEMPORAL, (0.75, 1.2), at, size, warp, rng)
-    add_cingulate(head, at, size, warp, rng, brain)
+    fine = smooth_field(rng, head.shape, spacing, 14 * size[0] / 67)  # type: ignore[arg-type]
+    add_cingulate(head, at, size, fine, rng)
+    add_bright_cortex(head, fine, rng)
 
 
 def add_insula(
@@ -54,12 +58,32 @@ def add_insula(
     head[window & (outwards >= thickness / 2) & (outwards < thickness / 2 + gap)] = Material.CSF
 
 
-def add_cingulate(
-    head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Generator, brain: npt.NDArray[np.bool_]
-) -> None:
-    """An arch of cortex on both sides of the midline, above the ventricles."""
+def add_cingulate(head: Map, at: Axes, size: Size, fine: Field, rng: np.random.Generator) -> None:
+    """An arch of folded cortex on both sides of the midline, above the ventricles, with a sulcus around it.
+
+    Args:
+        head: drawn into.
+        at: coordinates in mm along each axis, broadcastable, 0 in the middle.
+        size: half extents of the brain in mm.
+        fine: smooth field of unit variance, of the wavelength of gyri.
+        rng: source of randomness.
+    """
     (x, y, z), (a, b, c) = at, size
-    inner, outer = rng.uniform(0.66, 0.74), rng.uniform(0.86, 1.0)
-    arch = np.sqrt((y / (0.62 * b)) ** 2 + ((z - 0.08 * c) / (0.58 * c)) ** 2) * (1 + 0.04 * warp)
-    ribbon = (arch > inner) & (arch < outer) & (np.abs(x) < rng.uniform(0.06, 0.12) * a) & (z > -0.05 * c)
-    head[brain & ribbon & (head != Material.CSF)] = Material.LIMBIC
+    inner, outer = rng.uniform(0.66, 0.74), rng.uniform(0.82, 0.96)
+    arch = np.sqrt((y / (0.62 * b)) ** 2 + ((z - 0.08 * c) / (0.58 * c)) ** 2) + 0.06 * fine
+    medial = (np.abs(x) < rng.uniform(0.045, 0.09) * a * np.exp(0.4 * fine)) & (z > -0.05 * c)
+    tissue = medial & (head != Material.AIR) & (head != Material.CSF)
+    head[tissue & (arch > inner) & (arch < outer)] = Material.LIMBIC
+    head[tissue & (np.abs(arch - outer) < 0.025) & (fine > rng.uniform(-1, 1))] = Material.CSF
+
+
+def add_bright_cortex(head: Map, fine: Field, rng: np.random.Generator) -> None:
+    """Turn patches of any cortex into limbic grey matter: where it is bright differs from head to head.
+
+    Args:
+        head: drawn into.
+        fine: smooth field of unit variance; the patches are its peaks.
+        rng: source of randomness.
+    """
+    if rng.random() < 0.6:
+        head[(head == Material.GREY) & (fine > rng.uniform(0.6, 2.0))] = Material.LIMBIC
