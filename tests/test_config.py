@@ -93,6 +93,9 @@ def test_patches_must_suit_the_network(tmp_path: Path) -> None:
     path.write_text("[network]\nfilters = [4, 4, 8]\n[training]\npatch_size = [16, 18, 16]\n")
     with pytest.raises(ConfigError, match=r"patch_size \(\(16, 18, 16\)\) must be multiples of 4"):
         load_config(path)
+    path.write_text("[network]\nfilters = [4, 4, 8]\nshuffle = 2\n[training]\npatch_size = [16, 20, 16]\n")
+    with pytest.raises(ConfigError, match=r"patch_size \(\(16, 20, 16\)\) must be multiples of 8"):
+        load_config(path)
 
 
 POWER = (PowerConfig(), PowerConfig("sqrt"), PowerConfig("log", shift=0.05), PowerConfig("yeo_johnson", -2, scale=4))

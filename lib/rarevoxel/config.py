@@ -291,7 +291,7 @@ def load_config(path: Path) -> AppConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     config = build(AppConfig, raw, str(path))
-    deepest = 2 ** (len(config.network.filters) - 1)
+    deepest = config.network.multiple
     for name, size in (("patch_size", config.training.patch_size), ("window", config.inference.window)):
         fits = all(n % deepest == 0 for n in size) and max(size) > deepest
         _require(fits, f"{path}: {name} ({size}) must be multiples of {deepest}, one of them larger (network depth)")

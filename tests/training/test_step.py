@@ -15,6 +15,7 @@ from rarevoxel.errors import TrainingError
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import build_network
 from rarevoxel.training import TrainOptions, fit
+from rarevoxel.training import step as step_module
 from rarevoxel.training.patches import PatchBatches
 from rarevoxel.training.step import Part, follow, optimize
 
@@ -110,6 +111,30 @@ def test_a_fault_of_nobody_alone_is_said_to_be_of_all() -> None:
     net = network()
     with pytest.raises(TrainingError, match=r"the loss became nan on patches of \['a', 'b'\] together"):
         step(net, torch.optim.SGD(net.parameters(), 0.1), TooMany(), b=1.0, a=1.0)
+
+
+class Telling(nn.Module):
+    """A network that notes the precision it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.seen: list[bool] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.seen.append(torch.is_autocast_enabled("cpu"))
+        return image * self.weight
+
+
+@pytest.mark.parametrize(("shape", "fast"), [((64, 64, 64), True), ((32, 64, 64), False), ((64, 64, 48), False)])
+def test_small_patches_are_computed_in_single_precision_on_a_cpu(
+    shape: tuple[int, ...], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_module, "fast_dtype", lambda device: torch.bfloat16)
+    net = Telling()
+    image = torch.zeros(1, 1, *shape)
+    optimize(net, nn.MSELoss(), torch.optim.SGD(net.parameters(), 0.1), image, image, [])
+    assert net.seen == [fast]
 
 
 def test_the_average_follows() -> None:
