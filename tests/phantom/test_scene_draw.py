@@ -16,13 +16,13 @@ from rarevoxel.phantom.scene.tumours import ball_mm3
 SHAPE, MM = (36, 46, 36), (4.0, 4.0, 4.0)
 
 COUNTS = {
-    "glioma": (159, 805, 66, 0),
-    "low_grade": (363, 169, 63, 0),
-    "metastases": (3, 0, 0, 0),
-    "meningioma": (0, 8, 184, 0),
-    "operated": (113, 609, 37, 30),
-    "white_matter": (0, 21, 0, 0),
-    "both": (13, 6, 1, 0),
+    "glioma": (436, 517, 0, 0),
+    "low_grade": (370, 209, 16, 0),
+    "metastases": (12, 14, 13, 0),
+    "meningioma": (0, 5, 191, 0),
+    "operated": (146, 372, 9, 277),
+    "white_matter": (0, 24, 0, 0),
+    "both": (4, 15, 9, 0),
     "healthy": (0, 0, 0, 0),
 }
 """Voxels of labels 1 to 4 that seed 0 gives: weights are reproduced from these draws."""

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from rarevoxel.phantom.fields import ellipsoid, grid_mm
 from rarevoxel.phantom.scene import Material
 from rarevoxel.phantom.scene.brain import draw_brain
 from rarevoxel.phantom.scene.cortex import (
     Folding,
     draw_folding,
+    fissure_distance,
     fold_cerebellum,
     fold_cortex,
     sheet_distance,
-    split_hemispheres,
+    slope_of,
+    sulcal_distance,
 )
 from rarevoxel.phantom.scene.healthy import (
     add_meninges,
@@ -59,7 +62,7 @@ def test_a_brain_is_one_piece_with_grey_matter_outside(brains: list[np.ndarray])
         assert np.bincount(parts.ravel())[1:].max() > 0.99 * np.count_nonzero(head)
         depth = ndimage.distance_transform_edt(head > 0)
         outer, inner = head[depth == 1], head[depth > 5]
-        assert np.mean(outer == Material.GREY) > 0.6 > 0.4 > np.mean(inner == Material.GREY)
+        assert np.mean(outer == Material.GREY) > 0.55 > 0.4 > np.mean(inner == Material.GREY)
         assert count < 20
 
 
@@ -75,39 +78,78 @@ def test_a_brain_is_scaled_down_to_a_small_field_of_view(brains: list[np.ndarray
 
 def test_sheet_distance_of_a_linear_field_is_exact() -> None:
     x = (np.arange(20, dtype=np.float32) * 2.0)[:, None, None] * np.ones((1, 5, 5), np.float32)
-    np.testing.assert_allclose(sheet_distance(0.3 * (x - 17), (2.0, 1.0, 1.0)), np.abs(x - 17), rtol=1e-4)
+    field = 0.3 * (x - 17)
+    np.testing.assert_allclose(sheet_distance(field, slope_of(field, (2.0, 1.0, 1.0))), np.abs(x - 17), rtol=1e-4)
 
 
-def test_cortex_lies_along_the_hull_and_sulci_hold_fluid() -> None:
-    depth = np.broadcast_to((np.arange(40, dtype=np.float32) - 5)[:, None, None], (40, 40, 40))
+def test_sheet_distance_means_nothing_where_a_field_is_flat() -> None:
+    slope = np.array([1.0, 1.0, 0.0], dtype=np.float32)
+    floor = 0.25 * np.sqrt(2 / 3)
+    np.testing.assert_allclose(sheet_distance(np.full(3, 2.0, np.float32), slope), [2, 2, 2 / floor], rtol=1e-6)
+
+
+def planar(depth: np.ndarray, gap_mm: float) -> np.ndarray:
+    """A slab folded by sulci that go straight down every 12 mm."""
+    y = np.arange(depth.shape[1], dtype=np.float32)[None, :, None] % 12
+    sulci = np.broadcast_to(np.minimum(y, 12 - y), depth.shape)
     head = np.zeros(depth.shape, dtype=np.uint8)
-    how = Folding(wavelength_mm=12, sulcus_mm=10, thickness_mm=3, gap_mm=1)
-    fold_cortex(head, depth, how, np.random.default_rng(0), (1.0, 1.0, 1.0))
+    how = Folding(sulcus_mm=10, thickness_mm=3, gap_mm=gap_mm)
+    fold_cortex(head, depth, sulci, how, np.random.default_rng(0), (1.0, 1.0, 1.0))
+    return head
+
+
+def test_cortex_lies_along_the_surface_and_sulci_hold_fluid() -> None:
+    depth = np.broadcast_to((np.arange(40, dtype=np.float32) - 5)[:, None, None], (40, 40, 40))
+    head = planar(depth, 1.5)
     assert set(np.unique(head[:6])) == {Material.AIR}
     assert np.isin(head[6:8], (Material.GREY, Material.CSF)).all()
-    assert np.mean(head[30:] == Material.WHITE) > 0.95
+    assert np.mean(head[35:] == Material.WHITE) > 0.95
     fluid = (head == Material.CSF).mean(axis=(1, 2))
-    assert fluid[6:11].mean() > fluid[11:16].mean() > fluid[35:].mean()
-    plain = np.zeros_like(head)
-    fold_cortex(plain, depth, Folding(12, 10, 3, gap_mm=0), np.random.default_rng(0), (1.0, 1.0, 1.0))
-    assert not np.any(plain == Material.CSF)
+    assert fluid[6:9].mean() > fluid[13:16].mean() > fluid[35:].mean()
+    assert np.all(head[6:8, 12] == Material.CSF)
+    assert np.all(head[6:10, 6] != Material.CSF)
+    assert not np.any(planar(depth, 0.0) == Material.CSF)
+
+
+def test_sulci_lie_a_gyrus_apart_and_go_down_rather_than_along() -> None:
+    shape, spacing, size = (60, 72, 54), (2.0, 2.0, 2.0), (55.0, 66.0, 50.0)
+    at = grid_mm(shape, spacing)
+    across = []
+    for upright in (0.0, 1.0):
+        how = Folding(gyrus_mm=11, upright=upright)
+        sulci = sulcal_distance(at, size, how, np.random.default_rng(4), spacing)
+        assert sulci.shape == shape
+        assert sulci.min() >= 0
+        x = at[0] - 0.42 * size[0]
+        radius = ellipsoid((x, at[1], at[2] - 0.1 * size[2]), (0.45 * size[0], 0.9 * size[1], 0.8 * size[2]))
+        near = (sulci < 2) & (radius > 0.6) & (radius < 1.2) & (x > 0)
+        ray = np.stack(np.broadcast_arrays(x, at[1], at[2] - 0.1 * size[2]))
+        normal = np.stack(np.gradient(sulci))
+        along = np.abs((ray * normal).sum(0)) / np.maximum(
+            np.linalg.norm(ray, axis=0) * np.linalg.norm(normal, axis=0), 1e-6
+        )
+        across.append(float(along[near].mean()))
+        if upright == 0:
+            assert np.mean(sulci < 1.5) == pytest.approx(3 / 11, abs=0.09)
+    assert across[1] < 0.7 * across[0]
 
 
 def test_folding_scales_with_the_brain() -> None:
     large, small = draw_folding(np.random.default_rng(3), 1.0), draw_folding(np.random.default_rng(3), 0.5)
     assert small.thickness_mm == pytest.approx(0.5 * large.thickness_mm)
-    assert 2.6 <= large.thickness_mm <= 4.4
+    assert small.upright == large.upright
+    assert 2.2 <= large.thickness_mm <= 3.6
 
 
-def test_the_fissure_is_fluid_between_cortex() -> None:
-    head = np.full((21, 4, 4), Material.WHITE, dtype=np.uint8)
-    head[8] = Material.AIR
-    x = (np.arange(21) - 10.0)[:, None, None]
-    where = np.zeros(head.shape, dtype=bool)
-    where[:, :2] = True
-    split_hemispheres(head, x, where, 1.5, 2.0)
-    assert head[:, 0, 0].tolist() == [3] * 7 + [2, 0, 1, 1, 1, 2, 2] + [3] * 7
-    assert np.count_nonzero(head[:, 2:] == Material.WHITE) == 20 * 8
+def test_the_fissure_ends_above_what_joins_the_hemispheres() -> None:
+    at = grid_mm((41, 81, 61), (1.0, 1.0, 1.0))
+    distance = fissure_distance(at, (20.0, 40.0, 30.0), 0.4)
+    assert distance[20, 40, 50] == 0  # High up the sheet itself,
+    assert distance[25, 40, 50] == 5
+    assert distance[20, 40, 30] == pytest.approx(12)  # but in the middle it ends 12 mm above,
+    assert distance[25, 40, 30] == pytest.approx(13)
+    assert distance[20, 79, 30] == 0  # in front and behind it does not,
+    assert distance[20, 79, 6] == pytest.approx(15)  # down to where the cerebrum ends.
 
 
 def test_the_cerebellum_fills_only_what_is_free() -> None:

@@ -29,26 +29,32 @@ def white() -> np.ndarray:
 
 
 def test_limbic_grey_matter_lies_on_both_sides_and_off_the_surface() -> None:
+    sides = []
     for seed in range(4):
         rng, head = np.random.default_rng(seed), white()
         add_limbic(head, grid_mm(SHAPE, MM), SIZE, smooth_field(rng, SHAPE, MM, 60.0), rng, MM)
         limbic = head == Material.LIMBIC
-        left, right = limbic[:24], limbic[24:]
-        assert min(left.sum(), right.sum()) > 0.6 * max(left.sum(), right.sum())
-        assert 15 < limbic.sum() * 0.027 < 150  # ml of insula, hippocampus, amygdala and cingulate together.
+        sides.append((int(limbic[:24].sum()), int(limbic[24:].sum())))
+        assert min(sides[-1]) > 0.4 * max(sides[-1])  # The insula is one or two of these voxels thick.
+        assert 8 < limbic.sum() * 0.027 < 120  # ml of insula, hippocampus and amygdala together.
         lateral = np.argwhere(limbic)[:, 0]
         assert lateral.min() > np.argwhere(head)[:, 0].min()
+    left, right = np.sum(sides, axis=0)
+    assert min(left, right) > 0.7 * max(left, right)
 
 
-def test_a_cingulate_follows_the_midline_with_an_uneven_edge() -> None:
+def test_a_cingulate_is_cortex_at_the_midline_with_an_uneven_border() -> None:
     rng, head = np.random.default_rng(1), white()
+    head[head > 0] = Material.GREY
+    head[:, ::2] = np.minimum(head[:, ::2], Material.CSF)
+    before = head.copy()
     add_cingulate(head, grid_mm(SHAPE, MM), SIZE, smooth_field(rng, SHAPE, MM, 14.0), rng)
     limbic = head == Material.LIMBIC
-    off = np.abs((np.argwhere(limbic)[:, 0] - 23.5) * 3)
+    assert np.all(before[limbic] == Material.GREY)
     assert limbic.sum() * 0.027 > 3
-    assert off.max() < 30
-    widths = limbic.sum(axis=0)
-    assert len(set(widths[widths > 0].tolist())) >= 3
+    assert np.abs((np.argwhere(limbic)[:, 0] - 23.5) * 3).max() < 0.2 * 66 + 3
+    tops = {int(np.argwhere(line)[-1][0]) for line in limbic.any(axis=0)[1::2] if line.any()}
+    assert len(tops) >= 3
 
 
 def test_bright_cortex_takes_cortex_alone_and_in_some_heads_none() -> None:

@@ -41,6 +41,51 @@ def smooth_field(
     return np.asarray(field / max(float(field.std()), 1e-6), dtype=np.float32)
 
 
+def wave_field(
+    rng: np.random.Generator,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    wavelength: float,
+    spread: float = 0.25,
+) -> Array:
+    """Draw a Gaussian random field all of whose waves are about equally long, as gyri are about equally wide.
+
+    Args:
+        rng: source of randomness.
+        shape: voxels `(H, W, D)`.
+        spacing: voxel size in mm.
+        wavelength: mean length of a wave in mm; its zero sheets lie about half of that apart.
+        spread: relative standard deviation of the wave number.
+
+    Returns:
+        float32 array of `shape`, zero mean, unit variance.
+    """
+    bases, squares = [], []
+    for n, step in zip(shape, spacing, strict=True):
+        modes = max(2, math.ceil(2 * n * step / wavelength * (1 + 2 * spread)))
+        position = (np.arange(n) + 0.5) / n
+        phase = rng.uniform(0, math.pi, size=modes)
+        bases.append(np.cos(math.pi * position[:, None] * np.arange(modes) + phase).astype(np.float32))
+        squares.append((np.arange(modes) / (2 * n * step)) ** 2)
+    number = wavelength * np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
+    field = rng.standard_normal(number.shape, dtype=np.float32)
+    field *= np.exp(-0.5 * ((number - 1) / spread) ** 2).astype(np.float32)
+    for basis in bases:
+        field = np.tensordot(field, basis, axes=(0, 1))
+    field -= field.mean()
+    return np.asarray(field / max(float(field.std()), 1e-6), dtype=np.float32)
+
+
+def refined(coarse: Array, factors: tuple[int, int, int], shape: tuple[int, int, int]) -> Array:
+    """Interpolate linearly between voxels that are every `factors`-th, from the first, of a volume of `shape`."""
+    fine = coarse
+    for n, few, factor in zip(shape, coarse.shape, factors, strict=True):
+        place = np.minimum(np.arange(n) / factor, few - 1)
+        matrix = np.clip(1 - np.abs(place[:, None] - np.arange(few)), 0, None).astype(np.float32)
+        fine = np.tensordot(fine, matrix, axes=(0, 1))
+    return np.asarray(fine, dtype=np.float32)
+
+
 def grid_mm(
     shape: tuple[int, int, int], spacing: tuple[float, float, float], centre: tuple[float, float, float] = (0, 0, 0)
 ) -> tuple[Array, Array, Array]:

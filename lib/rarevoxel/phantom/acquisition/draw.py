@@ -83,8 +83,8 @@ def _misregistration(rng: np.random.Generator, strength: float, index: int) -> M
 
 def _sharpness(rng: np.random.Generator, strength: float, slices: Slices) -> Sharpness:
     sigma = [0.0, 0.0, 0.0]
-    if _happens(rng, 0.6 * strength):
-        width = strength * rng.uniform(0.2, 0.8)
+    if _happens(rng, 0.8 * strength):
+        width = strength * rng.uniform(0.25, 0.9)
         sigma = [width * rng.uniform(0.7, 1.0) for _ in range(3)]
     if slices.thickness_mm:
         sigma[slices.axis] = 0.0

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from rarevoxel.phantom.anatomy import SEMI_AXES_MM
 from rarevoxel.phantom.fields import ellipsoid, grid_mm, smooth_field
 from rarevoxel.phantom.scene.canvas import Map, Spacing
-from rarevoxel.phantom.scene.cortex import draw_folding, fold_cerebellum, fold_cortex, split_hemispheres
+from rarevoxel.phantom.scene.cortex import draw_folding, fissure_distance, fold_cerebellum, fold_cortex, sulcal_distance
 from rarevoxel.phantom.scene.limbic import add_limbic
 from rarevoxel.phantom.scene.material import Material
 from rarevoxel.phantom.scene.pairs import Place, add_pairs
@@ -43,17 +43,20 @@ def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: S
     cerebrum = np.where(z < -0.35 * c, cerebrum + 0.9 * (-0.35 - z / c), cerebrum)
     depth = ((1 - cerebrum) * min(a, b, c)).astype(np.float32)
     folding = draw_folding(rng, unit)
+    width = rng.uniform(0.04, 0.16)
+    bottom = 0.23 + 0.9 * width + rng.uniform(0.03, 0.1)  # What joins the hemispheres lies above the ventricles.
+    fissure = fissure_distance((x, y, z), (a, b, c), bottom) - max(folding.gap_mm, 0.5 * unit)
 
     head = np.zeros(shape, dtype=np.uint8)
-    fold_cortex(head, depth, folding, rng, spacing)
-    fissure = (z > rng.uniform(0.15, 0.3) * c) | (np.abs(y) > 0.6 * b) | (depth < 6 * unit)
-    split_hemispheres(head, x, fissure & (z > -0.3 * c), max(folding.gap_mm, 0.5 * unit), folding.thickness_mm)
+    sulci = sulcal_distance((x, y, z), (a, b, c), folding, rng, spacing)
+    fold_cortex(head, np.minimum(depth, fissure), sulci, folding, rng, spacing)
+    head[(depth > 0) & (fissure <= 0)] = Material.CSF
     cerebellum = ellipsoid((x, y + 0.52 * b, z + 0.62 * c), (0.66 * a, 0.36 * b, 0.33 * c)) * (1 + 0.03 * warp)
     fold_cerebellum(head, cerebellum, rng, spacing, unit)
     _add_stem(head, ellipsoid((x, y + 0.22 * b, z + 0.62 * c), (0.2 * a, 0.17 * b, 0.42 * c)), rng, spacing, unit)
     add_limbic(head, (x, y, z), (a, b, c), warp, rng, spacing)
     add_pairs(head, depth > 0, Material.NUCLEUS, NUCLEI, (0.8, 1.15), (x, y, z), (a, b, c), warp, rng)
-    _add_ventricles(head, (x, y, z), (a, b, c), depth, warp, rng)
+    _add_ventricles(head, (x, y, z), (a, b, c), depth, width, warp, rng)
     return head
 
 
@@ -70,15 +73,15 @@ def _add_ventricles(
     at: tuple[Field, Field, Field],
     size: tuple[float, float, float],
     depth: Field,
+    width: float,
     warp: Field,
     rng: np.random.Generator,
 ) -> None:
     """Lateral ventricles (body, occipital and temporal horns, not quite symmetric), third and fourth ventricle."""
     (x, y, z), (a, b, c) = at, size
-    width = rng.uniform(0.04, 0.16)
     for side in (-1.0, 1.0):
         own = width * np.exp(0.2 * rng.standard_normal())
-        bend = (0.09 + 0.9 * own) * a + 0.16 * a * (y / b) ** 2
+        bend = (0.035 + 0.95 * own) * a + 0.16 * a * (y / b) ** 2
         body = ellipsoid((x - side * bend, y - 0.02 * b, z - 0.17 * c), (own * a, 0.42 * b, (0.06 + 0.9 * own) * c))
         occipital = ellipsoid((x - side * 0.3 * a, y + 0.42 * b, z - 0.02 * c), (0.9 * own * a, 0.22 * b, own * c))
         temporal = ellipsoid((x - side * 0.48 * a, y + 0.05 * b, z + 0.3 * c), (0.6 * own * a, 0.2 * b, 0.5 * own * c))

@@ -1,4 +1,4 @@
-"""A folded cortex: ribbons of even thickness along sulci of varying depth."""
+"""A folded cortex: ribbons of even thickness along sulci that go down from the surface, some deeper than others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from rarevoxel.phantom.fields import smooth_field
+from rarevoxel.phantom.fields import ellipsoid, refined, smooth_field, wave_field
 from rarevoxel.phantom.scene.canvas import Map, Spacing
 from rarevoxel.phantom.scene.material import Material
 
 Field = npt.NDArray[np.float32]
+
+
+COARSE_MM = 2.0
+"""Grid on which the folding is drawn."""
 
 
 @dataclass(frozen=True)
@@ -20,80 +24,129 @@ class Folding:
     """How a cortex is folded.
 
     Args:
-        wavelength_mm: shortest wave of the folding field; sulci lie about as far apart.
-        sulcus_mm: mean depth of sulci below the brain's hull.
+        gyrus_mm: mean distance between two sulci, which is the width of a gyrus.
+        sulcus_mm: mean depth of sulci below the surface.
         thickness_mm: of the cortical ribbon.
-        gap_mm: half width of a sulcus at the hull; it closes with depth. Wide in atrophy.
+        gap_mm: half width of a sulcus at the surface; it closes with depth. Wide in atrophy.
+        upright: how nearly sulci go straight down: 1 straight, 0 in any direction.
     """
 
-    wavelength_mm: float = 13.0
+    gyrus_mm: float = 11.0
     sulcus_mm: float = 16.0
     thickness_mm: float = 2.7
     gap_mm: float = 0.7
+    upright: float = 0.4
 
 
 def draw_folding(rng: np.random.Generator, unit: float) -> Folding:
     """Draw the folding of a brain `unit` times as large as an adult's."""
+    wide = float(rng.uniform(0.8, 2.4)) if rng.random() < 0.25 else float(rng.uniform(0.0, 1.1))
     return Folding(
-        wavelength_mm=float(rng.uniform(7, 12)) * unit,
-        sulcus_mm=float(rng.uniform(12, 28)) * unit,
-        thickness_mm=float(rng.uniform(2.6, 4.4)) * unit,
-        gap_mm=float(rng.uniform(0.0, 1.2)) * unit,
+        gyrus_mm=float(rng.uniform(8.5, 13.5)) * unit,
+        sulcus_mm=float(rng.uniform(12, 26)) * unit,
+        thickness_mm=float(rng.uniform(2.2, 3.6)) * unit,
+        gap_mm=wide * unit,
+        upright=float(rng.uniform(0.1, 0.7)),
     )
 
 
-def sheet_distance(field: Field, spacing: Spacing) -> Field:
-    """Return the approximate distance in mm to the nearest zero sheet of a field: `|f| / |grad f|`."""
-    slope = np.zeros_like(field)
-    for axis, step in enumerate(spacing):
-        slope += np.square(np.gradient(field, step, axis=axis))
-    floor = 0.25 * float(np.sqrt(np.mean(slope)))  # Where the field is flat the quotient means nothing.
-    return np.asarray(np.abs(field) / np.maximum(np.sqrt(slope), floor), dtype=np.float32)
-
-
-def fold_cortex(head: Map, depth: Field, how: Folding, rng: np.random.Generator, spacing: Spacing) -> None:
-    """Fill a cerebrum with white matter, cortex along hull and sulci, and fluid in the sulci.
+def sheet_distance(field: Field, slope: Field) -> Field:
+    """Return the approximate distance in mm to the nearest zero sheet of a field: `|f| / |grad f|`.
 
     Args:
-        head: drawn into where `depth` is positive.
-        depth: depth below the hull in mm `(H, W, D)`.
+        field: f.
+        slope: `|grad f|` per mm; where it is below a quarter of its root mean square the quotient would mean nothing,
+            and that is taken instead.
+    """
+    floor = 0.25 * float(np.sqrt(np.mean(np.square(slope))))
+    return np.asarray(np.abs(field) / np.maximum(slope, floor), dtype=np.float32)
+
+
+def slope_of(field: Field, spacing: Spacing) -> Field:
+    """Return `|grad f|` per mm."""
+    squares = np.zeros_like(field)
+    for axis, step in enumerate(spacing):
+        squares += np.square(np.gradient(field, step, axis=axis))
+    return np.asarray(np.sqrt(squares), dtype=np.float32)
+
+
+def sulcal_distance(
+    at: tuple[Field, Field, Field], size: Spacing, how: Folding, rng: np.random.Generator, spacing: Spacing
+) -> Field:
+    """Return the distance in mm of each voxel to the nearest sulcus of its hemisphere, however deep that goes.
+
+    Sulci are the zero sheets of a field of waves of one length. The field is drawn over a hemisphere's surface and
+    continued inwards along rays from the hemisphere's middle, so that its sheets go down rather than along the surface.
+
+    Args:
+        at: coordinates in mm along each axis, broadcastable to the volume, 0 in the middle.
+        size: half extents of the brain in mm.
         how: the folding.
         rng: source of randomness.
         spacing: voxel size in mm.
     """
-    shape = head.shape
-    wavelength = max(how.wavelength_mm, 2.5 * max(spacing))
-    sheets = sheet_distance(smooth_field(rng, shape, spacing, wavelength), spacing)  # type: ignore[arg-type]
-    reach = how.sulcus_mm * np.exp(0.45 * smooth_field(rng, shape, spacing, 30))  # type: ignore[arg-type]
+    shape = np.broadcast_shapes(*(axis.shape for axis in at))
+    factors = tuple(max(1, round(COARSE_MM / step)) for step in spacing)
+    step = tuple(f * s for f, s in zip(factors, spacing, strict=True))
+    pick = tuple(slice(None, None, f) for f in factors)
+    x, y, z = (np.broadcast_to(axis, shape)[pick] for axis in at)
+    waves = wave_field(rng, x.shape, step, max(2 * how.gyrus_mm, 2.5 * max(step)))  # type: ignore[arg-type]
+    middle = (np.where(x < 0, -0.42, 0.42) * size[0], 0.0, 0.1 * size[2])
+    ray = (x - middle[0], y, z - middle[2])
+    radius = ellipsoid(ray, (0.45 * size[0], 0.9 * size[1], 0.8 * size[2]))
+    shrink = np.clip(radius, 0.3, 1.4) ** -how.upright
+    index = []
+    for axis, r, m, s in zip((x, y, z), ray, middle, step, strict=True):
+        winding = 0.25 * how.gyrus_mm * smooth_field(rng, x.shape, step, 4 * how.gyrus_mm)  # type: ignore[arg-type]
+        index.append((r * shrink + m + winding - float(axis.min())) / s)
+    folded = ndimage.map_coordinates(waves, index, order=1, mode="mirror")
+    slope = slope_of(folded, step)  # type: ignore[arg-type]
+    return sheet_distance(refined(folded, factors, shape), refined(slope, factors, shape))  # type: ignore[arg-type]
+
+
+def fold_cortex(
+    head: Map, depth: Field, sulci: Field, how: Folding, rng: np.random.Generator, spacing: Spacing
+) -> None:
+    """Fill a cerebrum with white matter, cortex along surface and sulci, and fluid in the sulci.
+
+    Args:
+        head: drawn into where `depth` is positive.
+        depth: depth below the surface in mm `(H, W, D)`.
+        sulci: distance to the nearest sulcus in mm, see `sulcal_distance`.
+        how: the folding.
+        rng: source of randomness.
+        spacing: voxel size in mm.
+    """
+    reach = how.sulcus_mm * np.exp(0.4 * smooth_field(rng, head.shape, spacing, 30))  # type: ignore[arg-type]
     opening = np.clip(1 - depth / reach, 0, 1)
     gap = how.gap_mm * np.sqrt(opening)
     inside = depth > 0
     head[inside] = Material.WHITE
-    ribbon = (opening > 0) & (sheets < gap + how.thickness_mm * np.minimum(1, 3 * opening))
+    ribbon = (opening > 0) & (sulci < gap + how.thickness_mm * np.minimum(1, 4 * opening))
     head[inside & (ribbon | (depth < how.thickness_mm))] = Material.GREY
-    head[inside & (opening > 0) & (sheets < gap)] = Material.CSF
+    head[inside & (opening > 0) & (sulci < gap)] = Material.CSF
 
 
-def split_hemispheres(head: Map, x: Field, where: npt.NDArray[np.bool_], gap_mm: float, thickness_mm: float) -> None:
-    """Cut the longitudinal fissure: fluid at the midline, cortex on both sides.
+def fissure_distance(at: tuple[Field, Field, Field], size: Spacing, bottom: float) -> Field:
+    """Return the distance in mm to the sheet between the hemispheres, which ends above what joins them.
 
     Args:
-        head: drawn into.
-        x: distance from the midline in mm, broadcastable.
-        where: how far the fissure reaches.
-        gap_mm: half its width.
-        thickness_mm: of the cortex along it.
+        at: coordinates in mm along each axis, broadcastable, 0 in the middle.
+        size: half extents of the brain in mm.
+        bottom: height of its lower edge between the front and back parts, where it goes all the way down, as a share
+            of the brain's half height.
     """
-    cerebrum = where & (head != Material.AIR)
-    head[cerebrum & (np.abs(x) < gap_mm + thickness_mm) & (head == Material.WHITE)] = Material.GREY
-    head[cerebrum & (np.abs(x) < gap_mm)] = Material.CSF
+    (x, y, z), (_, b, c) = at, size
+    below = np.maximum(np.minimum(bottom * c - z, 0.55 * b - np.abs(y)), -0.3 * c - z)
+    return np.asarray(np.hypot(x, np.maximum(below, 0)), dtype=np.float32)
 
 
 def fold_cerebellum(head: Map, radius: Field, rng: np.random.Generator, spacing: Spacing, unit: float) -> None:
     """Fill a cerebellum (radius < 1) with fine folia around white matter, where nothing else lies yet."""
     inside = (radius < 1) & (head == Material.AIR)
     wavelength = max(6.0 * unit, 2.5 * max(spacing))
-    folia = sheet_distance(smooth_field(rng, head.shape, spacing, wavelength), spacing)  # type: ignore[arg-type]
+    waves = smooth_field(rng, head.shape, spacing, wavelength)  # type: ignore[arg-type]
+    folia = sheet_distance(waves, slope_of(waves, spacing))
     head[inside] = Material.GREY
     head[inside & (radius < rng.uniform(0.5, 0.8)) & (folia > 1.2)] = Material.WHITE
     head[inside & (radius > 0.55) & (folia < rng.uniform(0.1, 0.6))] = Material.CSF

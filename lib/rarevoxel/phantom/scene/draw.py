@@ -124,12 +124,12 @@ PATIENTS: dict[str, Drawer] = {
 """Kinds of patients."""
 
 FREQUENCY: dict[str, float] = {
-    "glioma": 0.24,
-    "low_grade": 0.2,
+    "glioma": 0.22,
+    "low_grade": 0.18,
     "metastases": 0.16,
     "meningioma": 0.05,
-    "operated": 0.06,
-    "white_matter": 0.18,
+    "operated": 0.05,
+    "white_matter": 0.23,
     "both": 0.06,
     "healthy": 0.05,
 }

@@ -52,29 +52,26 @@ def add_insula(
     front = (y - 0.06 * b) / (rng.uniform(0.24, 0.34) * b)
     up = (z + 0.06 * c) / (rng.uniform(0.2, 0.32) * c)
     window = brain & (front * front + up * up < 1)
-    place = rng.uniform(0.52, 0.6) * a * (1 - 0.12 * front * front) + rng.uniform(0.5, 2) * unit * warp
+    place = rng.uniform(0.52, 0.6) * a * (1 - 0.12 * front * front) + rng.uniform(1, 3.5) * unit * warp
     outwards = np.abs(x) - place
     head[window & (np.abs(outwards) < thickness / 2)] = Material.LIMBIC
     head[window & (outwards >= thickness / 2) & (outwards < thickness / 2 + gap)] = Material.CSF
 
 
 def add_cingulate(head: Map, at: Axes, size: Size, fine: Field, rng: np.random.Generator) -> None:
-    """An arch of folded cortex on both sides of the midline, above the ventricles, with a sulcus around it.
+    """Turn the cortex along the midline, up to an arch above the ventricles, into limbic grey matter.
 
     Args:
         head: drawn into.
         at: coordinates in mm along each axis, broadcastable, 0 in the middle.
         size: half extents of the brain in mm.
-        fine: smooth field of unit variance, of the wavelength of gyri.
+        fine: smooth field of unit variance that makes its border uneven.
         rng: source of randomness.
     """
     (x, y, z), (a, b, c) = at, size
-    inner, outer = rng.uniform(0.66, 0.74), rng.uniform(0.82, 0.96)
     arch = np.sqrt((y / (0.62 * b)) ** 2 + ((z - 0.08 * c) / (0.58 * c)) ** 2) + 0.06 * fine
-    medial = (np.abs(x) < rng.uniform(0.045, 0.09) * a * np.exp(0.4 * fine)) & (z > -0.05 * c)
-    tissue = medial & (head != Material.AIR) & (head != Material.CSF)
-    head[tissue & (arch > inner) & (arch < outer)] = Material.LIMBIC
-    head[tissue & (np.abs(arch - outer) < 0.025) & (fine > rng.uniform(-1, 1))] = Material.CSF
+    medial = (np.abs(x) < rng.uniform(0.08, 0.2) * a) & (z > -0.05 * c)
+    head[medial & (head == Material.GREY) & (arch < rng.uniform(0.8, 0.98))] = Material.LIMBIC
 
 
 def add_bright_cortex(head: Map, fine: Field, rng: np.random.Generator) -> None:
