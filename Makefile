@@ -62,7 +62,7 @@ lint: setup ## check style and types
 	@"$(BIN)/mypy"
 
 bench: setup ## time the losses against their peers
-	@"$(BIN)/python" benchmarks/losses.py
+	@"$(BIN)/rarevoxel" bench losses
 
 # Volumes come and go with every step: without these glibc gives their memory back each time, and half a core is lost.
 KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=68719476736 MALLOC_TOP_PAD_=268435456

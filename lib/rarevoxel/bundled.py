@@ -8,8 +8,6 @@ import platformdirs
 
 from rarevoxel.errors import ConfigError
 
-_APP = Path("apps", "brain_tumor")
-
 
 def bundled_app() -> Path:
     """Return the folder of the brain tumour app: inside an installed package, else in the checkout it runs from.
@@ -20,12 +18,25 @@ def bundled_app() -> Path:
     Raises:
         ConfigError: naming both places when neither holds the app.
     """
+    return _folder(Path("apps", "brain_tumor"), "app.toml", "the brain tumour app")
+
+
+def bundled_benchmarks() -> Path:
+    """Return the folder of the benchmarks, found like the app.
+
+    Raises:
+        ConfigError: naming both places when neither holds them.
+    """
+    return _folder(Path("benchmarks"), "measuring.py", "the benchmarks")
+
+
+def _folder(name: Path, file: str, what: str) -> Path:
     package = Path(__file__).resolve().parent
-    places = (package / _APP, package.parents[1] / _APP)
+    places = (package / name, package.parents[1] / name)
     for place in places:
-        if (place / "app.toml").is_file():
+        if (place / file).is_file():
             return place
-    msg = f"no app.toml in {places[0]} or {places[1]}, expected the brain tumour app in one of them"
+    msg = f"no {file} in {places[0]} or {places[1]}, expected {what} in one of them"
     raise ConfigError(msg, "install rarevoxel again from a complete wheel or checkout")
 
 

@@ -34,6 +34,7 @@ COMMANDS = (
     "history",
     "restore",
     "compare",
+    "bench",
     "demo",
     "starter",
 )

@@ -1,7 +1,7 @@
 """Time the losses against the MONAI losses they stand beside: forward and backward, interleaved, medians.
 
 Each round times every loss once, so that whatever else the machine does falls on all of them alike; ratios are of
-medians. Run as `python benchmarks/losses.py [--size 64] [--rounds 15] [--json]`.
+medians. Run as `rarevoxel bench losses [--size 64] [--rounds 15] [--json]`.
 """
 
 from __future__ import annotations
