@@ -16,13 +16,13 @@ from rarevoxel.phantom.scene.tumours import ball_mm3
 SHAPE, MM = (36, 46, 36), (4.0, 4.0, 4.0)
 
 COUNTS = {
-    "glioma": (436, 517, 0, 0),
-    "low_grade": (370, 209, 16, 0),
-    "metastases": (12, 14, 13, 0),
-    "meningioma": (0, 5, 191, 0),
-    "operated": (146, 372, 9, 277),
-    "white_matter": (0, 24, 0, 0),
-    "both": (4, 15, 9, 0),
+    "glioma": (159, 358, 13, 0),
+    "low_grade": (656, 165, 13, 0),
+    "metastases": (6, 96, 38, 0),
+    "meningioma": (0, 2, 68, 0),
+    "operated": (68, 272, 16, 123),
+    "white_matter": (0, 11, 0, 0),
+    "both": (284, 276, 49, 0),
     "healthy": (0, 0, 0, 0),
 }
 """Voxels of labels 1 to 4 that seed 0 gives: weights are reproduced from these draws."""

@@ -12,7 +12,6 @@ from rarevoxel.phantom.scene.brain import draw_brain
 from rarevoxel.phantom.scene.cortex import (
     Folding,
     draw_folding,
-    fissure_distance,
     fold_cerebellum,
     fold_cortex,
     sheet_distance,
@@ -94,7 +93,7 @@ def planar(depth: np.ndarray, gap_mm: float) -> np.ndarray:
     sulci = np.broadcast_to(np.minimum(y, 12 - y), depth.shape)
     head = np.zeros(depth.shape, dtype=np.uint8)
     how = Folding(sulcus_mm=10, thickness_mm=3, gap_mm=gap_mm)
-    fold_cortex(head, depth, sulci, how, np.random.default_rng(0), (1.0, 1.0, 1.0))
+    fold_cortex(head, depth, depth, sulci, how, np.random.default_rng(0), (1.0, 1.0, 1.0))
     return head
 
 
@@ -139,17 +138,6 @@ def test_folding_scales_with_the_brain() -> None:
     assert small.thickness_mm == pytest.approx(0.5 * large.thickness_mm)
     assert small.upright == large.upright
     assert 2.2 <= large.thickness_mm <= 3.6
-
-
-def test_the_fissure_ends_above_what_joins_the_hemispheres() -> None:
-    at = grid_mm((41, 81, 61), (1.0, 1.0, 1.0))
-    distance = fissure_distance(at, (20.0, 40.0, 30.0), 0.4)
-    assert distance[20, 40, 50] == 0  # High up the sheet itself,
-    assert distance[25, 40, 50] == 5
-    assert distance[20, 40, 30] == pytest.approx(12)  # but in the middle it ends 12 mm above,
-    assert distance[25, 40, 30] == pytest.approx(13)
-    assert distance[20, 79, 30] == 0  # in front and behind it does not,
-    assert distance[20, 79, 6] == pytest.approx(15)  # down to where the cerebrum ends.
 
 
 def test_the_cerebellum_fills_only_what_is_free() -> None:

@@ -17,7 +17,7 @@ from rarevoxel.phantom.scene import Material, Scene, empty_scene
 from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec, _coarse, _padded, crop_box
 
 SPEC = StreamSpec(
-    head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, views=2, apart=2, edges=(8, 12, 16), large=(24, 32, 24),
+    head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, views=2, apart=2, edges=((8, 12, 16),) * 3, large=(24, 32, 24),
     late_large_share=1.0, large_share=0.0, coarse_share=0.2, missing=(0.6, 0.3, 0.1),
 )  # fmt: skip
 STEPS = 12
@@ -75,7 +75,7 @@ def test_samples_suit_network_and_loss(config: AppConfig, samples: list[Pair]) -
 def test_the_shipped_sizes_suit_the_shipped_network() -> None:
     multiple = load_config(bundled_app() / "app.toml").network.multiple
     spec = StreamSpec()
-    assert all(n % multiple == 0 for n in (*spec.edges, *spec.large))
+    assert all(n % multiple == 0 for n in (*sum(spec.edges, ()), *spec.large))
     assert sum(spec.missing) == pytest.approx(1.0)
 
 

@@ -20,7 +20,7 @@ from rarevoxel.training.phantom_stream import StreamSpec
 from rarevoxel.training.starter import train_starter
 from rarevoxel.volumes import file_sha256
 
-SPEC = StreamSpec(head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, apart=2, edges=(8, 16), large=(16, 16, 16))
+SPEC = StreamSpec(head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, apart=2, edges=((8, 16),) * 3, large=(16, 16, 16))
 STEPS = 5
 
 

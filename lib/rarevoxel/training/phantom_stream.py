@@ -33,7 +33,8 @@ class StreamSpec:
         reuse: examinations made of each scene.
         views: samples made of each examination: mirrored or not, with other sequences missing.
         apart: examinations that lie between two views of the same one.
-        edges: edges of a crop in voxels, drawn for each axis by itself.
+        edges: edges of a crop in voxels, for each axis those that are drawn from; from left to right they are long, so
+            that many crops hold the other side of the head.
         large: a crop that holds most of a head.
         large_share: how many samples are large.
         late_large_share: the same in the last fifth.
@@ -47,8 +48,8 @@ class StreamSpec:
     reuse: int = 6
     views: int = 2
     apart: int = 8
-    edges: tuple[int, ...] = (64, 80, 96, 112, 128)
-    large: tuple[int, int, int] = (128, 160, 128)
+    edges: tuple[tuple[int, ...], ...] = ((64, 96, 128, 144), (64, 80, 96, 112, 128), (64, 80, 96, 112))
+    large: tuple[int, int, int] = (144, 160, 112)
     large_share: float = 0.08
     late_large_share: float = 0.3
     diseased_share: float = 0.75
@@ -123,7 +124,7 @@ class PhantomStream(IterableDataset[Sample]):
         """
         spec = self.spec
         large = rng.random() < (spec.late_large_share if late else spec.large_share)
-        size = spec.large if large else tuple(int(n) for n in rng.choice(spec.edges, size=3))
+        size = spec.large if large else tuple(int(rng.choice(edges)) for edges in spec.edges)
         crop = scene.crop(crop_box(scene, size, rng, spec.diseased_share))
         if rng.random() < spec.coarse_share and not large:
             images, labels = _coarse(crop, rng)

@@ -21,6 +21,7 @@ _TYPICAL: dict[Material, tuple[float, float, float, float]] = {
     Material.PLEXUS: (0.95, 2000, 250, 0.3),
     Material.MENINGES: (0.65, 950, 60, 0.25),
     Material.LIMBIC: (0.83, 1230, 110, 0.07),
+    Material.VARIANT: (0.83, 1250, 118, 0.18),
     Material.EDEMA: (0.86, 1350, 150, 0.16),
     Material.CORE: (0.87, 1450, 145, 0.2),
     Material.NECROSIS: (0.92, 2000, 260, 0.4),

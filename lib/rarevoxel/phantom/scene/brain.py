@@ -8,10 +8,12 @@ import numpy.typing as npt
 from rarevoxel.phantom.anatomy import SEMI_AXES_MM
 from rarevoxel.phantom.fields import ellipsoid, grid_mm, smooth_field
 from rarevoxel.phantom.scene.canvas import Map, Spacing
-from rarevoxel.phantom.scene.cortex import draw_folding, fissure_distance, fold_cerebellum, fold_cortex, sulcal_distance
+from rarevoxel.phantom.scene.cortex import draw_folding, fold_cerebellum, fold_cortex, sulcal_distance
+from rarevoxel.phantom.scene.fissures import lateral_distance, midline_distance
 from rarevoxel.phantom.scene.limbic import add_limbic
 from rarevoxel.phantom.scene.material import Material
 from rarevoxel.phantom.scene.pairs import Place, add_pairs
+from rarevoxel.phantom.scene.variants import add_variants
 
 Field = npt.NDArray[np.float32]
 
@@ -45,17 +47,23 @@ def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: S
     folding = draw_folding(rng, unit)
     width = rng.uniform(0.04, 0.16)
     bottom = 0.23 + 0.9 * width + rng.uniform(0.03, 0.1)  # What joins the hemispheres lies above the ventricles.
-    fissure = fissure_distance((x, y, z), (a, b, c), bottom) - max(folding.gap_mm, 0.5 * unit)
+    midline = midline_distance((x, y, z), (a, b, c), bottom) - max(folding.gap_mm, 0.5 * unit)
+    lateral, insular, outwards = lateral_distance((x, y, z), (a, b, c), warp, rng)
+    fissure = np.minimum(midline, lateral - rng.uniform(0.2, 2.2) * unit)
 
     head = np.zeros(shape, dtype=np.uint8)
     sulci = sulcal_distance((x, y, z), (a, b, c), folding, rng, spacing)
-    fold_cortex(head, np.minimum(depth, fissure), sulci, folding, rng, spacing)
+    below = np.minimum(depth, fissure)
+    insula = (outwards < 0) & (insular < np.minimum(depth, midline))
+    fold_cortex(head, below, np.where(insula, below + 10 * unit, below), sulci, folding, rng, spacing)
     head[(depth > 0) & (fissure <= 0)] = Material.CSF
     cerebellum = ellipsoid((x, y + 0.52 * b, z + 0.62 * c), (0.66 * a, 0.36 * b, 0.33 * c)) * (1 + 0.03 * warp)
     fold_cerebellum(head, cerebellum, rng, spacing, unit)
     _add_stem(head, ellipsoid((x, y + 0.22 * b, z + 0.62 * c), (0.2 * a, 0.17 * b, 0.42 * c)), rng, spacing, unit)
-    add_limbic(head, (x, y, z), (a, b, c), warp, rng, spacing)
+    add_limbic(head, (x, y, z), (a, b, c), insular, warp, rng, spacing)
     add_pairs(head, depth > 0, Material.NUCLEUS, NUCLEI, (0.8, 1.15), (x, y, z), (a, b, c), warp, rng)
+    if rng.random() < 0.7:
+        add_variants(head, (depth > 0) & (head != Material.CSF), (x, y, z), (a, b, c), warp, rng)
     _add_ventricles(head, (x, y, z), (a, b, c), depth, width, warp, rng)
     return head
 

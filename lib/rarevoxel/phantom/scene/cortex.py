@@ -105,40 +105,33 @@ def sulcal_distance(
 
 
 def fold_cortex(
-    head: Map, depth: Field, sulci: Field, how: Folding, rng: np.random.Generator, spacing: Spacing
+    head: Map,
+    depth: Field,
+    sulcal: Field,
+    sulci: Field,
+    how: Folding,
+    rng: np.random.Generator,
+    spacing: Spacing,
 ) -> None:
     """Fill a cerebrum with white matter, cortex along surface and sulci, and fluid in the sulci.
 
     Args:
         head: drawn into where `depth` is positive.
         depth: depth below the surface in mm `(H, W, D)`.
+        sulcal: depth that counts for sulci, which end at about `how.sulcus_mm`: larger where they are shallow.
         sulci: distance to the nearest sulcus in mm, see `sulcal_distance`.
         how: the folding.
         rng: source of randomness.
         spacing: voxel size in mm.
     """
     reach = how.sulcus_mm * np.exp(0.4 * smooth_field(rng, head.shape, spacing, 30))  # type: ignore[arg-type]
-    opening = np.clip(1 - depth / reach, 0, 1)
+    opening = np.clip(1 - sulcal / reach, 0, 1)
     gap = how.gap_mm * np.sqrt(opening)
     inside = depth > 0
     head[inside] = Material.WHITE
     ribbon = (opening > 0) & (sulci < gap + how.thickness_mm * np.minimum(1, 4 * opening))
     head[inside & (ribbon | (depth < how.thickness_mm))] = Material.GREY
     head[inside & (opening > 0) & (sulci < gap)] = Material.CSF
-
-
-def fissure_distance(at: tuple[Field, Field, Field], size: Spacing, bottom: float) -> Field:
-    """Return the distance in mm to the sheet between the hemispheres, which ends above what joins them.
-
-    Args:
-        at: coordinates in mm along each axis, broadcastable, 0 in the middle.
-        size: half extents of the brain in mm.
-        bottom: height of its lower edge between the front and back parts, where it goes all the way down, as a share
-            of the brain's half height.
-    """
-    (x, y, z), (_, b, c) = at, size
-    below = np.maximum(np.minimum(bottom * c - z, 0.55 * b - np.abs(y)), -0.3 * c - z)
-    return np.asarray(np.hypot(x, np.maximum(below, 0)), dtype=np.float32)
 
 
 def fold_cerebellum(head: Map, radius: Field, rng: np.random.Generator, spacing: Spacing, unit: float) -> None:

@@ -74,7 +74,7 @@ def growth_times(
     part = head[box]
     x, y, z = offsets_mm(centre, box, spacing)
     slowness = np.ones(len(Material), dtype=np.float32)
-    slowness[[Material.GREY, Material.LIMBIC, Material.NUCLEUS]] = how.grey
+    slowness[[Material.GREY, Material.LIMBIC, Material.VARIANT, Material.NUCLEUS]] = how.grey
     slowness[[Material.CSF, Material.PLEXUS, Material.MENINGES, Material.VESSEL]] = how.fluid
     local = ndimage.uniform_filter(slowness[part], [max(1, round(3 / s)) for s in spacing])
     wavelength = max(how.wavelength_mm, 2 * min(spacing))

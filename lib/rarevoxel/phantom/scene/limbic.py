@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from rarevoxel.phantom.fields import smooth_field
 from rarevoxel.phantom.scene.canvas import Map, Spacing
@@ -17,7 +16,9 @@ MEDIAL_TEMPORAL: tuple[Place, ...] = (
 """Hippocampus, a long body, and amygdala, a ball in front of it."""
 
 
-def add_limbic(head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Generator, spacing: Spacing) -> None:
+def add_limbic(
+    head: Map, at: Axes, size: Size, insular: Field, warp: Field, rng: np.random.Generator, spacing: Spacing
+) -> None:
     """Draw the limbic grey matter of both sides into a brain.
 
     That it is brighter than the rest of the cortex on FLAIR is normal, and the commonest thing to be taken for disease.
@@ -26,6 +27,7 @@ def add_limbic(head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Gene
         head: drawn into.
         at: coordinates in mm along each axis, broadcastable, 0 in the middle.
         size: half extents of the brain in mm.
+        insular: distance in mm to the fissure over the insula, see `lateral_distance`.
         warp: smooth field of unit variance `(H, W, D)` that makes shapes irregular.
         rng: source of randomness.
         spacing: voxel size in mm.
@@ -34,28 +36,12 @@ def add_limbic(head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Gene
         Hirai et al. 2000, Limbic lobe of the human brain: evaluation with turbo fluid-attenuated inversion-recovery MR
         imaging, doi:10.1148/radiology.215.2.r00ma06470.
     """
-    brain = head != Material.AIR
-    add_insula(head, at, size, warp, rng, brain)
-    add_pairs(head, brain, Material.LIMBIC, MEDIAL_TEMPORAL, (0.75, 1.2), at, size, warp, rng)
     fine = smooth_field(rng, head.shape, spacing, 14 * size[0] / 67)  # type: ignore[arg-type]
+    reach = rng.uniform(4, 11) * size[0] / 67
+    head[(head == Material.GREY) & (insular < reach * (1 + 0.3 * fine))] = Material.LIMBIC
+    add_pairs(head, head != Material.AIR, Material.LIMBIC, MEDIAL_TEMPORAL, (0.75, 1.2), at, size, warp, rng)
     add_cingulate(head, at, size, fine, rng)
     add_bright_cortex(head, fine, rng)
-
-
-def add_insula(
-    head: Map, at: Axes, size: Size, warp: Field, rng: np.random.Generator, brain: npt.NDArray[np.bool_]
-) -> None:
-    """A curved sheet of grey matter deep in the lateral fissure, fluid on its outer side."""
-    (x, y, z), (a, b, c) = at, size
-    unit = a / 67
-    thickness, gap = rng.uniform(3, 6.5) * unit, rng.uniform(0, 4) * unit
-    front = (y - 0.06 * b) / (rng.uniform(0.24, 0.34) * b)
-    up = (z + 0.06 * c) / (rng.uniform(0.2, 0.32) * c)
-    window = brain & (front * front + up * up < 1)
-    place = rng.uniform(0.52, 0.6) * a * (1 - 0.12 * front * front) + rng.uniform(1, 3.5) * unit * warp
-    outwards = np.abs(x) - place
-    head[window & (np.abs(outwards) < thickness / 2)] = Material.LIMBIC
-    head[window & (outwards >= thickness / 2) & (outwards < thickness / 2 + gap)] = Material.CSF
 
 
 def add_cingulate(head: Map, at: Axes, size: Size, fine: Field, rng: np.random.Generator) -> None:

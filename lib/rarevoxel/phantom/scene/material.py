@@ -21,14 +21,15 @@ class Material(IntEnum):
     PLEXUS = 6
     MENINGES = 7
     LIMBIC = 8
-    EDEMA = 9
-    CORE = 10
-    NECROSIS = 11
-    ENHANCING = 12
-    CYST = 13
-    HAEMORRHAGE = 14
-    CAVITY = 15
-    LESION = 16
+    VARIANT = 9
+    EDEMA = 10
+    CORE = 11
+    NECROSIS = 12
+    ENHANCING = 13
+    CYST = 14
+    HAEMORRHAGE = 15
+    CAVITY = 16
+    LESION = 17
 
 
 FIRST_DISEASE = Material.EDEMA

@@ -147,7 +147,7 @@ def _faulty(
 def crops(studio: Studio, scenes: dict[str, Scene]) -> Section:
     """Training crops, two of each patient, as the network is given them."""
     config = load_config(bundled_app() / "app.toml")
-    edges = tuple(max(16, round(edge / studio.spacing_mm)) for edge in (64, 80, 96))
+    edges = (tuple(max(16, round(edge / studio.spacing_mm)) for edge in (64, 80, 96)),) * 3
     stream = PhantomStream(config, studio.seed, 1, 0, replace(StreamSpec(), edges=edges, large_share=0.0))
     rows: tuple[list[Cell], list[Cell]] = ([], [])
     for number, scene in enumerate(scenes.values()):
