@@ -16,13 +16,13 @@ from rarevoxel.phantom.scene.tumours import ball_mm3
 SHAPE, MM = (36, 46, 36), (4.0, 4.0, 4.0)
 
 COUNTS = {
-    "glioma": (159, 358, 13, 0),
-    "low_grade": (656, 165, 13, 0),
-    "metastases": (6, 96, 38, 0),
-    "meningioma": (0, 2, 68, 0),
-    "operated": (68, 272, 16, 123),
-    "white_matter": (0, 11, 0, 0),
-    "both": (284, 276, 49, 0),
+    "glioma": (158, 355, 13, 0),
+    "low_grade": (621, 158, 21, 0),
+    "metastases": (10, 619, 73, 0),
+    "meningioma": (0, 66, 68, 0),
+    "operated": (85, 162, 1, 216),
+    "white_matter": (0, 15, 0, 0),
+    "both": (230, 262, 56, 0),
     "healthy": (0, 0, 0, 0),
 }
 """Voxels of labels 1 to 4 that seed 0 gives: weights are reproduced from these draws."""

@@ -93,3 +93,15 @@ def test_caps_line_the_ventricles_faintly_and_carry_no_label(scene: Scene) -> No
     assert np.all(scene.disease[changed] == Material.LESION)
     assert scene.density[changed].max() <= round(0.3 * FULL)
     assert np.all(radius_mm()[changed] < 10 + 4 + 4)
+
+
+def test_in_some_patients_lesions_have_partners_on_the_other_side() -> None:
+    shares = []
+    for seed in range(16):
+        scene = empty_scene(np.full((60, 60, 60), Material.WHITE, dtype=np.uint8), (1.0, 1.0, 1.0))
+        add_lesions(scene, np.random.default_rng(seed), 12, 100.0, 0.3)
+        labelled = scene.labels > 0
+        shares.append(np.count_nonzero(labelled & labelled[::-1]) / np.count_nonzero(labelled))
+    assert min(shares) < 0.05
+    assert max(shares) > 0.3
+    assert 4 <= sum(share > 0.1 for share in shares) <= 14

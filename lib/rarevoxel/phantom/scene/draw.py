@@ -124,14 +124,14 @@ PATIENTS: dict[str, Drawer] = {
 """Kinds of patients."""
 
 FREQUENCY: dict[str, float] = {
-    "glioma": 0.22,
-    "low_grade": 0.18,
-    "metastases": 0.16,
-    "meningioma": 0.05,
+    "glioma": 0.2,
+    "low_grade": 0.17,
+    "metastases": 0.14,
+    "meningioma": 0.04,
     "operated": 0.05,
-    "white_matter": 0.23,
+    "white_matter": 0.3,
     "both": 0.06,
-    "healthy": 0.05,
+    "healthy": 0.04,
 }
 """How often each kind is drawn."""
 

@@ -86,11 +86,11 @@ def add_sinuses(head: Map, rng: np.random.Generator, depth: npt.NDArray[np.float
 
     Brain extraction leaves them in some heads; thick, at the edge and enhancing, they look like tumour.
     """
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         return
     x, y, z = grid_mm(head.shape, spacing)  # type: ignore[arg-type]
     back, height = head.shape[1] * spacing[1] / 2, head.shape[2] * spacing[2] / 2
-    radius = rng.uniform(2, 5)
+    radius = rng.uniform(2, 5) if rng.random() < 0.7 else rng.uniform(5, 9)
     uneven = 1 + 0.35 * smooth_field(rng, head.shape, spacing, 25)  # type: ignore[arg-type]
     sagittal = (np.abs(x) < radius * uneven) & (z > -0.1 * height)
     level = z + rng.uniform(0.25, 0.5) * height

@@ -33,7 +33,10 @@ def add_variants(
     for _ in range(rng.integers(1, MOST + 1)):
         material = rng.choice((Material.VARIANT, Material.LIMBIC, Material.NUCLEUS), p=(0.6, 0.3, 0.1))
         extent = np.exp(rng.uniform(np.log(0.03), np.log(0.2), size=3))
-        centre = (rng.uniform(0.12, 0.8), rng.uniform(-0.8, 0.8), rng.uniform(-0.7, 0.75))
+        across = (
+            rng.uniform(0.35, 0.85) if rng.random() < 0.8 else rng.uniform(0.12, 0.35)
+        )  # Beside ventricles, rarely.
+        centre = (across, rng.uniform(-0.8, 0.8), rng.uniform(-0.7, 0.75))
         shape = (float(extent[0]), float(extent[1]), float(extent[2]))
         if rng.random() < 0.7:
             place: Place = (centre, shape)

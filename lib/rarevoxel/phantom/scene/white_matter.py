@@ -16,7 +16,7 @@ VISIBLE = 0.5
 
 
 def add_lesions(scene: Scene, rng: np.random.Generator, count: int, median_mm3: float, spread: float) -> None:
-    """Draw white-matter lesions into a scene.
+    """Draw white-matter lesions into a scene; in many patients some have a partner on the other side.
 
     Args:
         scene: drawn into.
@@ -25,10 +25,14 @@ def add_lesions(scene: Scene, rng: np.random.Generator, count: int, median_mm3: 
         median_mm3: their median volume; volumes are log-normal.
         spread: standard deviation of the log volume.
     """
-    centres = lesion_centres(scene, rng, count)
-    for centre in centres:
+    paired = rng.uniform(0, 0.6) if rng.random() < 0.6 else 0.0
+    last = scene.healthy.shape[0] - 1
+    for centre in lesion_centres(scene, rng, count):
+        at = tuple(int(c) for c in centre)
         volume = float(np.clip(median_mm3 * np.exp(spread * rng.standard_normal()), 4.0, 8000.0))
-        add_lesion(scene, rng, tuple(int(c) for c in centre), volume)
+        add_lesion(scene, rng, at, volume)
+        if rng.random() < paired:
+            add_lesion(scene, rng, (last - at[0], *at[1:]), volume * float(np.exp(0.5 * rng.standard_normal())))
 
 
 def lesion_centres(scene: Scene, rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
