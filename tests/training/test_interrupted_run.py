@@ -152,7 +152,7 @@ def test_a_first_stage_that_was_finished_is_not_trained_again(
 def test_a_run_whose_loss_is_lost_publishes_nothing(
     config: AppConfig, tmp_path: Path, labelled: list[LabelledCase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(*rest: Any) -> float:
+    def lost(*rest: Any, **options: Any) -> float:
         raise TrainingError("the loss became nan on patches of ['phantom-002']", "check the image")
 
     monkeypatch.setattr(loop, "optimize", lost)

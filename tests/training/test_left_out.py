@@ -68,6 +68,7 @@ def test_a_case_that_fails_later_is_left_out_from_then_on(
             raise error
         return draw(case)
 
+    fails.set_random_state = draw.set_random_state
     monkeypatch.setattr(batches, "first", fails)
     assert set(met(batches)) == {"phantom-001", "phantom-004"}
     assert batches.skipped == {"phantom-002": reason_of(error)}
@@ -89,6 +90,7 @@ def test_too_little_memory_is_no_fault_of_a_case(
     def fails(case: Any) -> Any:
         raise MemoryError
 
+    fails.set_random_state = batches.first.set_random_state
     monkeypatch.setattr(batches, "first", fails)
     with pytest.raises(MemoryError):
         met(batches)

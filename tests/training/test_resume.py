@@ -177,7 +177,7 @@ def test_a_checkpoint_that_does_not_fit_is_ignored(
     with pytest.raises(Stopped):
         run(config, cases, file, 2)
     content = torch.load(file, weights_only=True)
-    del content["state"]["patches"]["first"]
+    del content["state"]["patches"]["epochs"]
     torch.save(content, file)
     with caplog.at_level(logging.WARNING, "rarevoxel"):
         weights, history = run(config, cases, file)

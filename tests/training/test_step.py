@@ -154,8 +154,8 @@ def test_poison_in_one_of_three_cases_ends_a_fit_with_its_name(
     """Also when its patches were mixed with others, which are not named."""
     draw = PatchBatches._patches
 
-    def poison(self: PatchBatches, chain: Any, case: int) -> list[dict[str, Any]]:
-        patches = draw(self, chain, case)
+    def poison(self: PatchBatches, chain: Any, case: int, stream: int) -> list[dict[str, Any]]:
+        patches = draw(self, chain, case, stream)
         for patch in patches:
             if patch["id"] == "phantom-002":
                 patch["image"] = patch["image"] * float("inf")

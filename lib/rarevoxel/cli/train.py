@@ -21,7 +21,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="train a model on the labels of a studies folder",
         description="Measure the labels, choose the loss, train, compare with the weights in service on the hold-out, "
         "and publish to the home folder or keep what is there.",
-        epilog="exit codes: 0 trained (the verdict says whether it was published), 1 failed, 2 wrong usage",
+        epilog="Several GPUs or machines: torchrun --nproc-per-node N -m rarevoxel train ...; --batch-size then counts "
+        "the patches of all processes together. "
+        "exit codes: 0 trained (the verdict says whether it was published), 1 failed, 2 wrong usage",
     )
     parser.add_argument("studies", type=Path, metavar="STUDIES", help="studies folder with labels/final")
     parser.add_argument("--model", default="calf", help="model name (default calf)")
@@ -30,6 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--patches-per-case", type=int)
+    parser.add_argument("--accumulate", type=int, help="passes a step is computed in, for less memory (default 1)")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--sampler", help="how patches are drawn (default auto)")
     parser.add_argument("--filter", help="which training cases are left out, e.g. empty+outliers (default none)")
@@ -62,13 +65,14 @@ def run(args: argparse.Namespace) -> int:
     from rarevoxel.report.gate import write_run_report
     from rarevoxel.server.launcher import seed_home
     from rarevoxel.training import Places, TrainOptions, train_model
+    from rarevoxel.training.distributed import joined
 
     logging.getLogger("rarevoxel").setLevel(logging.INFO)
     app = seed_home(args.app or bundled_app(), args.home or default_home())
     config = load_config(app / "app.toml")
     if args.model not in config.models:
         raise NotFoundError(f"no model {args.model!r} in this app, expected one of {sorted(config.models)}")
-    numbers = ("max_epochs", "learning_rate", "batch_size", "patches_per_case", "seed", "anchor")
+    numbers = ("max_epochs", "learning_rate", "batch_size", "patches_per_case", "accumulate", "seed", "anchor")
     asked = ("loss", "sampler", "filter", "intensity", *numbers)
     request: dict[str, Any] = {name: getattr(args, name) for name in asked if getattr(args, name) is not None}
     request["pretrained"] = not args.scratch
@@ -76,7 +80,10 @@ def run(args: argparse.Namespace) -> int:
     options = TrainOptions.from_request(request, config, config.models[args.model].loss)
     places = Places.of(app, args.model, run=time.strftime("%Y%m%dT%H%M%S"))
     form = config.models[args.model].two_stage
-    stats = train_model(config, options, labelled_cases(args.studies), places, two_stage=form, user=current_user())
+    with joined() as group:
+        stats = train_model(config, options, labelled_cases(args.studies), places, two_stage=form, user=current_user())
+    if not group.first:  # It has helped to train; the first process tells.
+        return 0
     report = write_run_report(places.run.parent / str(stats.get("run", places.run.name)))
     if args.json:
         sys.stdout.write(json.dumps(stats, indent=1, default=str) + "\n")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -58,6 +57,10 @@ class MixedTarget:
         """Return the target of some channels, as `torch.Tensor.narrow` with `dim` >= 1."""
         return MixedTarget(self.instance.narrow(dim, start, length), self.balanced.narrow(dim, start, length), self.lam)
 
+    def items(self, start: int, stop: int) -> MixedTarget:
+        """Return the target of the items `start` to `stop - 1` of the batch."""
+        return MixedTarget(self.instance[start:stop], self.balanced[start:stop], self.lam[start:stop])
+
     def to(self, device: torch.device | str) -> MixedTarget:
         """Return the same target with all its tensors on `device`."""
         return MixedTarget(self.instance.to(device), self.balanced.to(device), self.lam.to(device))
@@ -106,13 +109,9 @@ class BalancedMixUp:
         drawn = self._rng.beta(self.alpha, 1.0, size=batch_size if self.per == "item" else 1)
         return torch.as_tensor(drawn, dtype=torch.float32).expand(batch_size).clone()
 
-    def state(self) -> dict[str, Any]:
-        """Return the state of the sequence of lambdas: plain numbers."""
-        return dict(self._rng.bit_generator.state)
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on with the sequence from a `state`."""
-        self._rng.bit_generator.state = dict(state)
+    def reseed(self, seed: int) -> None:
+        """Begin another sequence of lambdas."""
+        self._rng = np.random.default_rng(seed)
 
     def mix(self, instance: Pair, balanced: Pair) -> tuple[torch.Tensor, MixedTarget]:
         """Return the mixed image and target of two batches `(image, target)`.

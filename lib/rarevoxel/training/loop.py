@@ -15,16 +15,18 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from rarevoxel.cases import SEQUENCES
 from rarevoxel.config import AppConfig
-from rarevoxel.errors import InputError, TrainingError
+from rarevoxel.errors import InputError, RequestError, TrainingError
 from rarevoxel.evaluation import dice, mean_dice
 from rarevoxel.inference.windows import predict_logits
 from rarevoxel.labels import REGIONS
 from rarevoxel.sampling import MixedLoss
 from rarevoxel.training.checkpoint import SAVE_INTERVAL_S, CheckpointFile, fingerprint_of
+from rarevoxel.training.distributed import current_group
 from rarevoxel.training.fitting import Fitting, History, finished
-from rarevoxel.training.options import TrainOptions
-from rarevoxel.training.patches import PatchBatches
+from rarevoxel.training.options import UNTOLD, TrainOptions
+from rarevoxel.training.patches import Batch, PatchBatches
 from rarevoxel.training.step import Target, follow, optimize
 from rarevoxel.training.tolerant import cached_cases, readable
 from rarevoxel.transforms import Stage, build_transforms
@@ -55,8 +57,12 @@ def fit(
     What is validated and returned is a moving average of the weights, which a handful of cases disturbs less. With
     `options.anchor` the weights are held near those the network came with.
 
+    In several processes (see `rarevoxel.training.distributed`) each takes its part of every batch and of the cases to
+    validate on. What comes out is that of one process with the same batch, up to rounding; every process returns it.
+
     With a checkpoint, a fit that was interrupted goes on after the last epoch that was saved, and on the same machine
-    with the same number of threads it ends with the same weights, to the bit, as one that was not.
+    with the same number of threads and processes it ends with the same weights, to the bit, as one that was not; with
+    another number of processes up to rounding.
 
     Args:
         network: on the device it is to be trained on; trained in place. Its output channels are `regions`.
@@ -78,12 +84,14 @@ def fit(
 
     Raises:
         TrainingError: when the loss is no longer finite, naming the cases of the step; when no case can be read.
+        RequestError: if the batch has fewer patches than processes times passes.
     """
     file = None
     if checkpoint is not None:
         given = {"given": fingerprint, "regions": list(regions), "select": select}
         file = CheckpointFile(checkpoint, _fingerprint(given, network, config, options, train, holdout))
-    state = file.read() if file else None
+    group = current_group()
+    state = group.share(file.read() if file and group.first else None)
     if state and (done := finished(state, options.max_epochs)):
         return done
     config = replace(config, training=replace(config.training, patches_per_case=options.patches_per_case))
@@ -94,16 +102,26 @@ def fit(
     judges = cached_cases(holdout, build_transforms(config, Stage.VALIDATE))
     loss_function = _Regions(MixedLoss(loss_function), len(regions))
     steps = options.max_epochs * math.ceil(len(train) * options.patches_per_case / options.batch_size)
+    if options.batch_size < group.world * options.accumulate:
+        msg = f"a batch of {options.batch_size} patches for {group.world} processes in {options.accumulate} passes each"
+        raise RequestError(msg, f"ask for a batch size of at least {group.world * options.accumulate}")
     run = Fitting(network, patches, options.learning_rate, config.training.weight_decay, steps, options.anchor)
     if state:
         run.resume(state)
+    spread = group.wrap(network)
     history, started, saved = run.history, time.monotonic(), time.monotonic()
     epochs = range(run.epoch + 1, options.max_epochs + 1)
     for epoch in tqdm(epochs, desc="train", unit="epoch", initial=run.epoch, total=options.max_epochs, disable=None):
         network.train()
         losses = []
-        for image, target, parts in patches.epoch(options.batch_size):
-            losses.append(optimize(network, loss_function, run.optimizer, image.to(device), target.to(device), parts))
+        for batch in patches.epoch(options.batch_size, group):
+            image, target, parts = batch or _company(config, device)
+            losses.append(
+                optimize(
+                    spread, loss_function, run.optimizer, image.to(device), target.to(device), parts,
+                    slices=options.accumulate, weight=float(batch is not None),
+                )
+            )  # fmt: skip
             run.anchor.pull(run.optimizer.param_groups[0]["lr"])
             run.schedule.step()
             run.steps += 1
@@ -123,11 +141,17 @@ def fit(
             "epoch %d/%d loss %.4f dice %s (%.0f s)",
             epoch, options.max_epochs, history.loss[-1], history.dice.get(epoch, "-"), time.monotonic() - started,
         )  # fmt: skip
-        if file and (last or time.monotonic() - saved >= save_interval_s):
+        if file and group.first and (last or time.monotonic() - saved >= save_interval_s):
             run.save(file)
             saved = time.monotonic()
         on_epoch(epoch, history)
     return run.best, history
+
+
+def _company(config: AppConfig, device: torch.device) -> Batch:
+    """A batch that counts nothing, for a process without a part in a step."""
+    image = torch.zeros(1, len(SEQUENCES), *config.training.patch_size, device=device)
+    return Batch(image, torch.zeros(1, len(REGIONS), *config.training.patch_size, device=device), [])
 
 
 def _fingerprint(
@@ -141,7 +165,7 @@ def _fingerprint(
     content = {
         **given,
         "config": asdict(config),
-        "options": {key: value for key, value in options.to_dict().items() if key != "resume"},
+        "options": {key: value for key, value in options.to_dict().items() if key not in UNTOLD},
         "train": [case["id"] for case in train],
         "holdout": [case["id"] for case in holdout],
     }
@@ -171,8 +195,10 @@ def _validate(
 ) -> dict[str, float]:
     network.eval()
     multiple = config.network.multiple
+    group = current_group()
     scores: list[dict[str, float]] = []
-    for position, entry in enumerate(judges.data):
+    for position in group.part(0, len(judges.data)):
+        entry = judges.data[position]
         try:
             case = readable(judges[position])
         except InputError as error:
@@ -184,6 +210,9 @@ def _validate(
         masks = (torch.sigmoid(logits[0]).cpu() >= settings.threshold).numpy()
         truth = case["label"].as_tensor().numpy() > 0
         scores.append({name: dice(masks[i], truth[i]) for i, name in enumerate(regions)})
+    scores = [score for told in group.gather(scores) for score in told]
+    for told in group.gather(history.skipped):
+        history.skipped.update(told)
     if not scores:
         msg = f"none of the {len(judges)} cases to validate on can be read: {history.skipped}"
         raise TrainingError(msg, "check that the studies folder can be read")

@@ -62,6 +62,13 @@ PROPERTIES: dict[str, dict[str, Any]] = {
     "max_epochs": {"type": "integer", "minimum": 1, "maximum": 10_000, "description": "passes over the cases"},
     "learning_rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "description": "peak learning rate"},
     "batch_size": {"type": "integer", "minimum": 1, "maximum": 64, "description": "patches per step"},
+    "accumulate": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 64,
+        "default": 1,
+        "description": "passes a step is computed in: the same result in less memory",
+    },
     "patches_per_case": {"type": "integer", "minimum": 1, "maximum": 64, "description": "patches per case and epoch"},
     "seed": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "description": "seed of everything random"},
     "pretrained": {"type": "boolean", "default": True, "description": "start from the weights in service"},
@@ -93,6 +100,9 @@ PROPERTIES: dict[str, dict[str, Any]] = {
 }
 """What every option may be, as JSON schema: the one place of all bounds."""
 
+UNTOLD = ("resume", "accumulate")
+"""Options on which the result of a run does not depend."""
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -102,7 +112,7 @@ class TrainOptions:
         loss: a name or sum that `rarevoxel.losses.build_loss` takes; `auto` measures the labels and chooses.
         max_epochs: passes over the training cases.
         learning_rate: peak of the one-cycle schedule.
-        batch_size: patches per step.
+        batch_size: patches per step, of all processes together.
         patches_per_case: patches drawn per case and epoch.
         seed: of everything random.
         pretrained: start from the weights in service instead of from noise.
@@ -126,6 +136,7 @@ class TrainOptions:
     intensity: str = "as_trained"
     resume: bool = True
     anchor: float = 0.0
+    accumulate: int = 1
 
     @classmethod
     def from_request(cls, request: Mapping[str, Any], config: AppConfig, loss: str) -> TrainOptions:

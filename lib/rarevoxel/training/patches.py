@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -16,12 +16,7 @@ from rarevoxel.errors import TrainingError
 from rarevoxel.losses.checks import unknown_name
 from rarevoxel.sampling import SAMPLER_NAMES, BalancedMixUp, Stream
 from rarevoxel.sampling.centres import as_plain
-from rarevoxel.training.random_state import (
-    generator_state,
-    set_generator_state,
-    set_transform_states,
-    transform_states,
-)
+from rarevoxel.training.distributed import Group
 from rarevoxel.training.step import Part, Target
 from rarevoxel.training.tolerant import cached_cases, readable, reason_of
 from rarevoxel.transforms import build_case, build_patches
@@ -54,7 +49,9 @@ class Batch(NamedTuple):
 class PatchBatches:
     """Makes the batches of every epoch, each case met once per epoch.
 
-    A case that cannot be read, or of which no patch can be drawn, is left out from then on.
+    A case that cannot be read, or of which no patch can be drawn, is left out from then on. What is drawn of a case
+    depends on seed, epoch and case alone, so several processes can each draw their part of one sequence of batches,
+    and an epoch can be taken up anywhere.
 
     Args:
         config: transforms, patch size and patches per case.
@@ -64,6 +61,7 @@ class PatchBatches:
 
     Attributes:
         skipped: case id -> why it was left out.
+        epochs: that have begun.
 
     Raises:
         RequestError: if the sampler is unknown.
@@ -74,45 +72,58 @@ class PatchBatches:
             raise unknown_name("sampler", sampler, SAMPLER_NAMES)
         self.names = [str(case["id"]) for case in cases]
         self.cases = cached_cases(cases, build_case(config))
-        self.rng = np.random.default_rng(seed)
-        self.mixup = BalancedMixUp(MIXUP_ALPHA, seed=seed) if sampler == "balanced_mixup" else None
+        self.seed = seed
+        self.per_case = config.training.patches_per_case
+        self.mixup = BalancedMixUp(MIXUP_ALPHA) if sampler == "balanced_mixup" else None
         stream: Stream = "instance" if sampler in ("instance", "balanced_mixup") else "balanced"
-        self.first = _seeded(build_patches(config, stream, **_OPTIONS.get(sampler, {})), seed)
-        self.second = _seeded(build_patches(config, "balanced"), seed + 1) if self.mixup else None
+        self.first = build_patches(config, stream, **_OPTIONS.get(sampler, {}))
+        self.second = build_patches(config, "balanced") if self.mixup else None
         self.skipped: dict[str, str] = {}
+        self.epochs = 0
 
-    def epoch(self, batch_size: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch; the next case is prepared meanwhile.
+    def epoch(self, batch_size: int, group: Group = Group()) -> Iterator[Batch | None]:  # noqa: B008
+        """Yield this process's part of each batch of an epoch; the next case is prepared meanwhile.
+
+        Args:
+            batch_size: patches of all processes together.
+            group: the processes; alone, every part is a whole batch.
+
+        Yields:
+            None where this process has no part, as in the last batch when that is small, or where its cases cannot be
+            read. A batch that no case is left for is not yielded to a process that is alone.
 
         Raises:
             TrainingError: if no case is left to learn from.
         """
+        self.epochs += 1
+        rng = np.random.default_rng([self.seed, self.epochs])
         usable = np.array([i for i, name in enumerate(self.names) if name not in self.skipped], dtype=np.int64)
-        order = usable[self.rng.permutation(len(usable))].tolist()
+        order = usable[rng.permutation(len(usable))].tolist()
         # Balanced-MixUp draws its second stream with replacement.
-        partners = usable[self.rng.integers(len(usable), size=len(order))].tolist()
-        waiting: _Pairs = []
+        partners = usable[rng.integers(len(usable), size=len(order))].tolist()
+        if self.mixup is not None:
+            self.mixup.reseed(int(rng.integers(2**31)))
+        total = len(order) * self.per_case
+        mine = [group.part(start, min(start + batch_size, total)) for start in range(0, total, batch_size)]
         with ThreadPoolExecutor(1) as pool:
-            coming: Future[_Pairs] = pool.submit(self._draw, order[0], partners[0])
-            for position in range(len(order)):
-                waiting += coming.result()
-                last = position + 1 == len(order)
-                if not last:
-                    coming = pool.submit(self._draw, order[position + 1], partners[position + 1])
-                while len(waiting) >= batch_size or (waiting and last):
-                    yield self._batch(waiting[:batch_size])
-                    waiting = waiting[batch_size:]
+            drawn = _Ahead(
+                pool, [place // self.per_case for part in mine for place in part], order, partners, self._draw
+            )
+            for part in mine:
+                pairs = [pair for place in part for pair in drawn.patch(*divmod(place, self.per_case))]
+                batch = self._batch(pairs) if pairs else None
+                if batch is not None or group.world > 1:
+                    yield batch
+        for told in group.gather(self.skipped):
+            self.skipped.update(told)
+        if self.skipped.keys() >= set(self.names):
+            name, reason = list(self.skipped.items())[-1]
+            msg = f"no case is left to learn from; the last: {name}: {reason}"
+            raise TrainingError(msg, "check that the studies folder can be read")
 
     def state(self) -> dict[str, Any]:
-        """Return the state of all draws as plain data and tensors; to be taken between epochs."""
-        # The truth value of a chain is its length, and asking for that seeds its transforms anew.
-        return {
-            "order": generator_state(self.rng),
-            "first": transform_states(self.first),
-            "second": transform_states(self.second) if self.second is not None else {},
-            "mixup": self.mixup.state() if self.mixup is not None else {},
-            "skipped": dict(self.skipped),
-        }
+        """Return what the draws depend on beside the arguments; to be taken between epochs."""
+        return {"epochs": self.epochs, "skipped": dict(self.skipped)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state` of equally made batches.
@@ -120,35 +131,29 @@ class PatchBatches:
         Raises:
             KeyError: if it is of others.
         """
-        set_generator_state(self.rng, state["order"])
-        set_transform_states(self.first, state["first"])
-        if self.second is not None and self.mixup is not None:
-            set_transform_states(self.second, state["second"])
-            self.mixup.restore(state["mixup"])
-        self.skipped = dict(state["skipped"])
+        self.epochs, self.skipped = int(state["epochs"]), dict(state["skipped"])
 
     def _draw(self, case: int, partner: int) -> _Pairs:
-        first = self._patches(self.first, case)
+        first = self._patches(self.first, case, 0)
         if self.second is None or not first:
             return [(patch, None) for patch in first]
-        second = self._patches(self.second, partner) or self._patches(self.second, case)
+        second = self._patches(self.second, partner, 1) or self._patches(self.second, case, 1)
         return list(zip(first, second, strict=bool(second)))
 
-    def _patches(self, chain: Compose, case: int) -> list[_Patch]:
+    def _patches(self, chain: Compose, case: int, stream: int) -> list[_Patch]:
         """The patches of a case, none when it has been left out."""
         name = self.names[case]
         if name in self.skipped:
             return []
         try:
+            (seed,) = np.random.SeedSequence([self.seed, self.epochs, case, stream]).generate_state(1)
+            chain.set_random_state(int(seed))
             drawn: list[_Patch] = chain(readable(self.cases[case]))
         except MemoryError:
             raise
         except Exception as error:  # One case of many must not end the run, whatever is wrong with it.
             self.skipped[name] = reason_of(error)
             logger.warning("left out from now on: %s: %s", name, self.skipped[name])
-            if len(self.skipped) == len(set(self.names)):
-                msg = f"no case is left to learn from; the last: {name}: {self.skipped[name]}"
-                raise TrainingError(msg, "check that the studies folder can be read") from error
             return []
         return drawn
 
@@ -161,9 +166,43 @@ class PatchBatches:
         return Batch(*self.mixup.mix(_stack(first), _stack(second)), parts)
 
 
-def _seeded(chain: Compose, seed: int) -> Compose:
-    chain.set_random_state(seed)
-    return chain
+class _Ahead:
+    """Patches of cases in the order they are needed, each case drawn once and while the one before is used.
+
+    Args:
+        pool: one thread.
+        needed: positions in `order`, repeated as often as patches are taken.
+        order: cases.
+        partners: of the second stream.
+        draw: returns the patches of a case and its partner.
+    """
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        needed: Sequence[int],
+        order: Sequence[int],
+        partners: Sequence[int],
+        draw: Callable[[int, int], _Pairs],
+    ) -> None:
+        self.pool, self.order, self.partners, self.draw = pool, order, partners, draw
+        self.waiting = list(dict.fromkeys(needed))
+        self.position, self.patches = -1, _Pairs()
+        self.coming: Future[_Pairs] | None = None
+        self._ask()
+
+    def patch(self, position: int, number: int) -> _Pairs:
+        """Return patch `number` of the case at a position in a list, an empty one if there is none."""
+        if position != self.position:
+            self.position = position
+            self.patches = self.coming.result() if self.coming else []
+            self._ask()
+        return self.patches[number : number + 1]
+
+    def _ask(self) -> None:
+        if self.waiting:
+            at = self.waiting.pop(0)
+            self.coming = self.pool.submit(self.draw, self.order[at], self.partners[at])
 
 
 def _stack(patches: Sequence[Mapping[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:

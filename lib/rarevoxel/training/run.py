@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from rarevoxel import __version__
 from rarevoxel.config import AppConfig
@@ -19,18 +21,19 @@ from rarevoxel.inference.sources import load_checked, sources
 from rarevoxel.lineage import WeightFile
 from rarevoxel.networks import build_network, save_weights
 from rarevoxel.training.checkpoint import fingerprint_of
+from rarevoxel.training.distributed import Group, current_group
 from rarevoxel.training.fitting import History
 from rarevoxel.training.gate import judge
 from rarevoxel.training.json_file import write_json
 from rarevoxel.training.measure import Measured, measure_cases
-from rarevoxel.training.options import TrainOptions
+from rarevoxel.training.options import UNTOLD, TrainOptions
 from rarevoxel.training.places import LabelledCase, Places
 from rarevoxel.training.plan import Plan, make_plan
 from rarevoxel.training.record import facts, make_lineage, outcome, progress
 from rarevoxel.training.resume import CHECKPOINTS, begin_run, end_run
 from rarevoxel.training.run_stats import RunStats
 from rarevoxel.training.split import Split, split_cases
-from rarevoxel.training.stages import train_networks
+from rarevoxel.training.stages import Trained, train_networks
 from rarevoxel.volumes import file_sha256
 
 __all__ = ["LabelledCase", "Places", "train_model", "write_json"]
@@ -67,15 +70,65 @@ def train_model(
         user: who asked for the run.
 
     Returns:
-        The final stats, as also written to `places.stats`.
+        The final stats, as also written to `places.stats`. Of several processes (see
+        `rarevoxel.training.distributed`) the first does all that is said above, the others train with it and return
+        an empty dictionary.
 
     Raises:
         ConflictError: with too few usable labelled patients, if the filter leaves none, or if no label has tumour.
         TrainingError: when the loss stops being a number.
         BusyError: when another process trains the model.
     """
-    with RunStats(places.stats, {"options": options.to_dict()}) as report:
-        return _train(config, options, cases, places, report, two_stage=two_stage, user=user)
+    group = current_group()
+    if not group.first:
+        return _follow(group)
+    with _Lead(group) as lead, RunStats(places.stats, {"options": options.to_dict()}) as report:
+        return _train(config, options, cases, places, report, lead, two_stage=two_stage, user=user)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every process of a run needs to train with the others; the arguments of `train_networks`."""
+
+    network: nn.Module
+    plan: Plan
+    options: TrainOptions
+    holdout: Sequence[dict[str, Any]]
+    settings: dict[str, Any]
+
+    def train(self, on_epoch: Callable[[int, History], None] = lambda epoch, history: None) -> Trained:
+        return train_networks(self.network, self.plan, self.options, self.holdout, on_epoch=on_epoch, **self.settings)
+
+
+class _Lead:
+    """Tells the other processes of a run what to do, once; if it comes to nothing, that."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.told = False
+
+    def tell(self, job: _Job | None) -> None:
+        self.told = True
+        if self.group.world > 1:
+            shared = None if job is None else replace(job, network=deepcopy(job.network).cpu())
+            self.group.share(shared)
+
+    def __enter__(self) -> _Lead:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self.told:
+            self.tell(None)
+
+
+def _follow(group: Group) -> dict[str, Any]:
+    """Train with the first process, which measures, decides, judges and publishes; there is nothing to tell."""
+    job: _Job | None = group.share()
+    if job is not None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        job.network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        job.train()
+    return {}
 
 
 def _train(
@@ -84,6 +137,7 @@ def _train(
     cases: Sequence[LabelledCase],
     places: Places,
     report: RunStats,
+    lead: _Lead,
     *,
     two_stage: str,
     user: str,
@@ -110,19 +164,22 @@ def _train(
     begun = progress(0, options, History(), started)
     del begun["checkpoint_epoch"]  # Of a run that goes on it is known once its checkpoint has been read.
     report.write({**known, **begun})
-    trained = train_networks(
+    job = _Job(
         network,
         plan,
         options,
         select or holdout,
         # Nothing is ever chosen by the cases that judge: without a selection they only show the progress.
-        tune=select or plan.train,
-        select=bool(select),
-        form=two_stage or None,
-        on_epoch=on_epoch,
-        checkpoints=places.run / CHECKPOINTS,
-        fingerprint=fingerprint,
+        {
+            "tune": select or plan.train,
+            "select": bool(select),
+            "form": two_stage or None,
+            "checkpoints": places.run / CHECKPOINTS,
+            "fingerprint": fingerprint,
+        },
     )
+    lead.tell(job)
+    trained = job.train(on_epoch)
     known["skipped"].update(measured.without_folders(trained.history.skipped))
     candidate = places.run / "candidate.pt"
     info = {
@@ -182,7 +239,7 @@ def _fingerprint(
     """A checksum of everything the weights of a run depend on."""
     content = {
         "release": __version__,
-        "options": {key: value for key, value in options.to_dict().items() if key != "resume"},
+        "options": {key: value for key, value in options.to_dict().items() if key not in UNTOLD},
         "config": asdict(plan.config),
         "loss": plan.choice.name,
         "sampler": plan.sampler,
@@ -208,7 +265,7 @@ def _split(measured: Measured, config: AppConfig) -> Split:
 
 def _network(
     config: AppConfig, options: TrainOptions, places: Places
-) -> tuple[torch.nn.Module, WeightFile | None, AppConfig]:
+) -> tuple[nn.Module, WeightFile | None, AppConfig]:
     """The network to start from: the weights in service (with their own preprocessing), or a new one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for path, expected in sources(places.in_service) if options.pretrained else ():

@@ -17,6 +17,7 @@ from rarevoxel.inference.windows import predict_image
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import SecondStage, TwoStage, TwoStageNetwork, binary_from_regions, first_stage_of
 from rarevoxel.training.checkpoint import SAVE_INTERVAL_S, SUFFIX
+from rarevoxel.training.distributed import current_group
 from rarevoxel.training.fitting import History
 from rarevoxel.training.loop import fit
 from rarevoxel.training.options import TrainOptions
@@ -114,6 +115,8 @@ def train_networks(
     history.warnings += [warning for warning in second_history.warnings if warning not in history.warnings]
     second.network.load_state_dict(weights)
     both = TwoStageNetwork(regions, second)
+    if not current_group().first:  # One process tunes, the others have done their part.
+        return Trained(both, history)
     deepest = max(shape, second.config, key=lambda config: config.multiple)
     asked = [case for case in tune or holdout or plan.train if str(case["id"]) not in history.skipped]
     cases = _predicted(both, replace(plan.config, network=deepest), asked)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from rarevoxel.errors import TrainingError
 from rarevoxel.networks import fast_dtype
 from rarevoxel.sampling import MixedTarget
+from rarevoxel.training.distributed import current_group, silent
 
 Target = torch.Tensor | MixedTarget
 
@@ -33,8 +36,15 @@ def optimize(
     image: torch.Tensor,
     target: Target,
     parts: Sequence[Part],
+    *,
+    slices: int = 1,
+    weight: float = 1.0,
 ) -> float:
     """Take one optimisation step, in the precision the device is fast in, and return the loss.
+
+    With several processes (`network` is of `Group.wrap`) or slices, gradient and loss are those of all patches of the
+    step together, `sum_i n_i L_i / sum_i n_i` over slices and processes of n_i patches. For a loss that is a mean over
+    patches this is what one process with one batch computes.
 
     Args:
         network: trained in place.
@@ -43,22 +53,65 @@ def optimize(
         image: `(B, C, H, W, D)` on the network's device.
         target: `(B, R, H, W, D)`, or what else the loss function takes.
         parts: the patches the batch is made of, for errors.
+        slices: passes the batch is cut into, for less memory.
+        weight: 0 for a process that has nothing to do in this step and only keeps the others company.
 
     Raises:
         TrainingError: when the loss or its gradient is not finite, naming the cases that make it so by themselves, or
             all of the batch if none does; the network is left as it was.
     """
-    loss = _loss(network, loss_function, image, target)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise _not_finite("loss", value, network, loss_function, parts, image.device)
+    group = current_group()
+    count = len(image) * weight
+    (patches,) = group.total(count)
     optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    pieces = _pieces(image, target, slices)
+    value = 0.0
+    for number, (images, targets) in enumerate(pieces, start=1):
+        last = number == len(pieces)
+        with silent(network, until_last=not last):
+            loss = _loss(network, loss_function, images, targets)
+            value += float(loss.detach()) * len(images) * weight / patches
+            if last:  # All leave together or none does: a backward pass that one of them misses never ends.
+                _check_finite("loss", value, network, loss_function, parts, image.device)
+            # The backward pass averages over the processes.
+            torch.autograd.backward(loss * (len(images) * weight * group.world / patches))
     norm = float(nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT))
-    if not math.isfinite(norm):
-        raise _not_finite("gradient", norm, network, loss_function, parts, image.device)
+    _check_finite("gradient", norm, network, loss_function, parts, image.device)
     optimizer.step()
+    (value,) = group.total(value)
     return value
+
+
+def _pieces(image: torch.Tensor, target: Target, slices: int) -> list[tuple[torch.Tensor, Target]]:
+    if slices <= 1 or len(image) == 1:
+        return [(image, target)]
+    bounds = [len(image) * i // slices for i in range(slices + 1)]
+    return [
+        (image[a:b], target[a:b] if isinstance(target, torch.Tensor) else target.items(a, b))
+        for a, b in pairwise(bounds)
+        if a < b
+    ]
+
+
+def _check_finite(
+    what: str,
+    value: float,
+    network: nn.Module,
+    loss_function: nn.Module,
+    parts: Sequence[Part],
+    device: torch.device,
+) -> None:
+    """Raise in all processes of a step if the value is not finite in one of them."""
+    group = current_group()
+    (bad,) = group.total(0.0 if math.isfinite(value) else 1.0)
+    if not bad:
+        return
+    inner = network.module if isinstance(network, DistributedDataParallel) else network
+    error = None
+    if not math.isfinite(value):
+        error = _not_finite(what, value, inner, loss_function, parts, device)
+    errors = [told for told in group.gather(error) if told is not None]
+    raise errors[0]
 
 
 @torch.no_grad()

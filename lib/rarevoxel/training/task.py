@@ -14,9 +14,9 @@ from monailabel.interfaces.tasks.train import TrainTask
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ConflictError
 from rarevoxel.training.json_file import write_json
+from rarevoxel.training.launch import processes_for, train_in_processes
 from rarevoxel.training.options import TrainOptions
 from rarevoxel.training.places import LabelledCase, Places
-from rarevoxel.training.run import train_model
 from rarevoxel.training.run_stats import error_dict, read_stats
 from rarevoxel.training.split import MINIMUM_PATIENTS
 
@@ -70,7 +70,9 @@ class TumorTrainTask(TrainTask):
             write_json(places.stats, {"options": options.to_dict(), "status": "failed", "error": error_dict(error)})
             raise
         form, user = self.app_config.models[self.name].two_stage, str(request.get("client_id") or "unknown")
-        return train_model(self.app_config, options, cases, places, two_stage=form, user=user)
+        # The clients' switch; without several GPUs there is nothing to switch.
+        count = processes_for(options) if request.get("multi_gpu", True) else 1
+        return train_in_processes(count, self.app_config, options, cases, places, two_stage=form, user=user)
 
 
 def check_patients(datastore: Datastore) -> None:
