@@ -34,7 +34,7 @@ def read_once() -> Iterator[None]:
     """Keep the cases that were read for one fit for the next."""
     made: dict[str, Any] = {}
 
-    def cached(cases: Any, chain: Any) -> Any:
+    def cached(cases: Any, chain: Any, *most: int) -> Any:
         key = str([[entry["image"] for entry in cases], len(chain.transforms)])
         if key not in made:
             made[key] = tolerant.cached_cases(cases, chain)

@@ -39,7 +39,7 @@ def read_once() -> Iterator[None]:
     """Keep the cases that were read for one test for the next."""
     made: dict[str, Any] = {}
 
-    def dataset(cases: Any, chain: Any) -> Any:
+    def dataset(cases: Any, chain: Any, *most: int) -> Any:
         key = str(([entry["id"] for entry in cases], chain.transforms[-2].padder.spatial_size))
         if key not in made:
             made[key] = cached_cases(cases, chain)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MapTransform
@@ -102,6 +103,11 @@ class ClassCentresd(MapTransform):
 def as_plain(volume: Any) -> torch.Tensor:
     """Return a volume as a plain tensor that shares its memory."""
     return volume.as_tensor() if isinstance(volume, MetaTensor) else torch.as_tensor(volume)
+
+
+def readable_in_parts(volume: Any) -> Any:
+    """Return a volume that is no tensor but returns tensors of its own for its parts as it is, others `as_plain`."""
+    return volume if not isinstance(volume, (torch.Tensor, np.ndarray)) else as_plain(volume)
 
 
 def _thin(indices: torch.Tensor, limit: int) -> torch.Tensor:

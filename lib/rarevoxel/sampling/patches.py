@@ -25,7 +25,7 @@ from monai.transforms import MapTransform, MultiSampleTrait, Randomizable
 
 from rarevoxel.errors import InputError, RequestError
 from rarevoxel.losses.checks import unknown_name
-from rarevoxel.sampling.centres import Centres, as_plain
+from rarevoxel.sampling.centres import Centres, readable_in_parts
 
 Stream = Literal["balanced", "instance"]
 
@@ -53,7 +53,8 @@ class RandPatchesd(Randomizable, MapTransform, MultiSampleTrait):
     The centre voxel of a patch is at `size // 2`; near a border the patch is shifted into the volume, so that the
     drawn voxel is always inside it but not always at its centre. Image and label are cropped alike, as plain
     contiguous tensors of their own memory: slicing a `MetaTensor` costs more than the crop itself, a patch in training
-    needs no affine, and a cached volume is never written to, so `CacheDataset(copy_cache=False)` is safe with it.
+    needs no affine, and a cached volume is never written to, so `CacheDataset(copy_cache=False)` is safe with it. A
+    volume may be anything with a `shape` that returns tensors of its own for its parts, such as one on disk.
 
     Every call takes two numbers per patch from `self.R`, whatever the case and the stream, so the patches of one case
     do not depend on the voxels of another.
@@ -117,7 +118,7 @@ class RandPatchesd(Randomizable, MapTransform, MultiSampleTrait):
         shape = self._shape(data)
         class_draws, voxel_draws = self.R.random_sample((2, self.num_patches))
         if self.stream == "instance":
-            label = as_plain(data[self.label_key])
+            label = readable_in_parts(data[self.label_key])
             voxels = [_voxel(int(u * math.prod(shape)), shape) for u in voxel_draws]
             self._drawn = [(int(label[(0, *voxel)]), voxel) for voxel in voxels]
             return
@@ -136,13 +137,15 @@ class RandPatchesd(Randomizable, MapTransform, MultiSampleTrait):
                 belong to another grid.
         """
         self.randomize(data)
-        volumes = {key: as_plain(data[key]) for key in self.key_iterator(data)}
+        volumes = {key: readable_in_parts(data[key]) for key in self.key_iterator(data)}
         others = {key: value for key, value in data.items() if key not in volumes and key != self.centres_key}
         patches = []
         for value, voxel in self._drawn:
             patch: dict[Hashable, Any] = deepcopy(others)
             for key, volume in volumes.items():
-                patch[key] = volume[self._window(voxel, volume.shape[1:])].clone(memory_format=torch.contiguous_format)
+                part = volume[self._window(voxel, volume.shape[1:])]
+                own = not isinstance(volume, torch.Tensor)
+                patch[key] = part if own else part.clone(memory_format=torch.contiguous_format)
             patch[PATCH_CLASS] = value
             patches.append(patch)
         return patches

@@ -33,6 +33,9 @@ from rarevoxel.transforms import Stage, build_transforms
 
 logger = logging.getLogger(__name__)
 
+CACHED_JUDGES = 24
+"""Cases to validate on that stay in memory."""
+
 AVERAGING = 0.99
 """Decay of the moving average of the weights per step; less at first, so that the start is forgotten."""
 
@@ -51,6 +54,7 @@ def fit(
     checkpoint: Path | None = None,
     fingerprint: str = "",
     save_interval_s: float = SAVE_INTERVAL_S,
+    cache: Path | None = None,
 ) -> tuple[dict[str, torch.Tensor], History]:
     """Train a network and return the weights of its best epoch, or without a hold-out those of the last.
 
@@ -78,6 +82,7 @@ def fit(
         checkpoint: file to save to after epochs and to go on from; one of another fit is not used.
         fingerprint: of what the result depends on beside the arguments, for example of the cases' voxels.
         save_interval_s: seconds between two checkpoints at least; the last epoch is always saved.
+        cache: folder that prepared cases are kept in from run to run, see `CaseCache`.
 
     Returns:
         The `state_dict` (on the CPU) and the history.
@@ -98,8 +103,8 @@ def fit(
     torch.manual_seed(options.seed)
     device = next(network.parameters()).device
     sampler = "pos_neg" if options.sampler == "auto" else options.sampler
-    patches = PatchBatches(config, train, sampler, options.seed)
-    judges = cached_cases(holdout, build_transforms(config, Stage.VALIDATE))
+    patches = PatchBatches(config, train, sampler, options.seed, cache)
+    judges = cached_cases(holdout, build_transforms(config, Stage.VALIDATE), CACHED_JUDGES)
     loss_function = _Regions(MixedLoss(loss_function), len(regions))
     steps = options.max_epochs * math.ceil(len(train) * options.patches_per_case / options.batch_size)
     if options.batch_size < group.world * options.accumulate:

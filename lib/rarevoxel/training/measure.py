@@ -52,6 +52,11 @@ class Measured:
         """A checksum of all files the usable cases are made of."""
         return hashlib.sha256(json.dumps([self.sequences, self.labels], sort_keys=True).encode()).hexdigest()
 
+    def content(self, case: str) -> str:
+        """Return a checksum of the files a usable case is made of."""
+        text = json.dumps([self.sequences[case], self.labels[case]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def without_folders(self, reasons: Mapping[str, str]) -> dict[str, str]:
         """Return reasons by case id with the folders of these cases left out."""
         by_id = {case.id: case for case in self.usable}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from rarevoxel.errors import TrainingError
 from rarevoxel.losses.checks import unknown_name
 from rarevoxel.sampling import SAMPLER_NAMES, BalancedMixUp, Stream
 from rarevoxel.sampling.centres import as_plain
+from rarevoxel.training.case_cache import CaseCache, made_by
 from rarevoxel.training.distributed import Group
 from rarevoxel.training.step import Part, Target
 from rarevoxel.training.tolerant import cached_cases, readable, reason_of
@@ -58,6 +60,7 @@ class PatchBatches:
         cases: `{"id", "image", "label"}` of the cases to learn from.
         sampler: one of `rarevoxel.sampling.SAMPLER_NAMES`.
         seed: of all draws.
+        cache: folder that prepared cases are kept in from run to run; without one they are kept in memory.
 
     Attributes:
         skipped: case id -> why it was left out.
@@ -67,11 +70,17 @@ class PatchBatches:
         RequestError: if the sampler is unknown.
     """
 
-    def __init__(self, config: AppConfig, cases: Sequence[Mapping[str, Any]], sampler: str, seed: int) -> None:
+    def __init__(
+        self, config: AppConfig, cases: Sequence[Mapping[str, Any]], sampler: str, seed: int, cache: Path | None = None
+    ) -> None:
         if sampler not in SAMPLER_NAMES:
             raise unknown_name("sampler", sampler, SAMPLER_NAMES)
         self.names = [str(case["id"]) for case in cases]
-        self.cases = cached_cases(cases, build_case(config))
+        self.cases: Any = (
+            cached_cases(cases, build_case(config))
+            if cache is None
+            else CaseCache(cases, build_case(config), made_by(config.preprocessing, config.training.patch_size), cache)
+        )
         self.seed = seed
         self.per_case = config.training.patches_per_case
         self.mixup = BalancedMixUp(MIXUP_ALPHA) if sampler == "balanced_mixup" else None

@@ -67,6 +67,11 @@ class Places:
         )
 
     @property
+    def cache(self) -> Path:
+        """Folder of prepared cases, shared by all models."""
+        return self.published.parent / "prepared"
+
+    @property
     def model(self) -> str:
         """The model's name."""
         return self.published.stem

@@ -149,7 +149,7 @@ def _train(
     network, start, config = _network(config, options, places)
     if start is None:  # Random weights are nothing to hold on to.
         options = replace(options, anchor=0.0)
-    entries = {case.id: case.entry() for case in measured.usable}
+    entries = {case.id: {**case.entry(), "content": measured.content(case.id)} for case in measured.usable}
     plan = make_plan(config, options, [entries[case] for case in split.train], measured.statistics)
     config = plan.config
     fingerprint = _fingerprint(options, plan, split, measured, start, two_stage)
@@ -176,6 +176,7 @@ def _train(
             "form": two_stage or None,
             "checkpoints": places.run / CHECKPOINTS,
             "fingerprint": fingerprint,
+            "cache": places.cache,
         },
     )
     lead.tell(job)

@@ -63,6 +63,7 @@ def train_networks(
     checkpoints: Path | None = None,
     fingerprint: str = "",
     save_interval_s: float = SAVE_INTERVAL_S,
+    cache: Path | None = None,
 ) -> Trained:
     """Train a region network and, for a two-stage model, the binary network whose background masks it.
 
@@ -78,6 +79,7 @@ def train_networks(
         checkpoints: folder to save checkpoints to and to go on from; a stage that was finished is not trained again.
         fingerprint: see `fit`.
         save_interval_s: see `fit`.
+        cache: see `fit`.
 
     Raises:
         TrainingError: see `fit`.
@@ -85,7 +87,8 @@ def train_networks(
 
     def saving(stage: str) -> dict[str, Any]:
         path = None if checkpoints is None else checkpoints / f"{stage}{SUFFIX}"
-        return {"checkpoint": path, "fingerprint": fingerprint, "save_interval_s": save_interval_s, "select": select}
+        kept = {"checkpoint": path, "fingerprint": fingerprint, "save_interval_s": save_interval_s}
+        return {**kept, "select": select, "cache": cache}
 
     regions = first_stage_of(network)
     shape = plan.config.network

@@ -2,7 +2,7 @@
 
 A synthetic head is written as four compressed files, a server is started over it on a free port, and 3D Slicer's
 client library asks for masks: the first time right after the server answers, then again and again. Run as
-`python benchmarks/click.py [--rounds N] [--json]`.
+`python benchmarks/click_to_mask.py [--rounds N] [--json]`.
 """
 
 from __future__ import annotations
