@@ -1,8 +1,8 @@
 """Time drawing patches and reading prepared cases against MONAI's ways, interleaved in one run.
 
-Patches: one of 64 voxels and four of 96 of a case in memory, by class. Ours finds the voxels of every class once a case; MONAI's
-`RandCropByPosNegLabeld` (with and without `image_key`) and `RandCropByLabelClassesd` search the label at every call. Copying
-the patches is the same for all, and of four large ones it is most of the time.
+Patches: one of 64 voxels and four of 96 of a case in memory, by class. Ours finds the voxels of every class once a
+case; MONAI's `RandCropByPosNegLabeld` (with and without `image_key`) and `RandCropByLabelClassesd` search the label at
+every call. Copying the patches is the same for all, and of four large ones it is most of the time.
 Disk: two patches of a case that is not in memory, with `CaseCache` (which reads the chunks a patch lies in) and with
 `PersistentDataset` (which reads the case) and the same draw; and the bytes a case takes. Run as
 `rarevoxel bench loading [--rounds 15] [--json]`.
