@@ -16,13 +16,13 @@ from rarevoxel.phantom.scene.tumours import ball_mm3
 SHAPE, MM = (36, 46, 36), (4.0, 4.0, 4.0)
 
 COUNTS = {
-    "glioma": (158, 355, 13, 0),
-    "low_grade": (621, 158, 21, 0),
-    "metastases": (10, 619, 73, 0),
-    "meningioma": (0, 66, 68, 0),
-    "operated": (85, 162, 1, 216),
-    "white_matter": (0, 15, 0, 0),
-    "both": (230, 262, 56, 0),
+    "glioma": (652, 291, 56, 0),
+    "low_grade": (595, 722, 0, 0),
+    "metastases": (23, 150, 268, 0),
+    "meningioma": (0, 12, 203, 0),
+    "operated": (198, 516, 80, 36),
+    "white_matter": (0, 28, 0, 0),
+    "both": (721, 2660, 469, 0),
     "healthy": (0, 0, 0, 0),
 }
 """Voxels of labels 1 to 4 that seed 0 gives: weights are reproduced from these draws."""

@@ -67,6 +67,6 @@ def test_variants_mirror_themselves() -> None:
         drawn = head[brain & (head != Material.WHITE)]
         kinds |= set(drawn.tolist())
         np.testing.assert_array_equal(head, head[::-1])
-        assert ndimage.label(head > Material.WHITE)[1] <= 2 * MOST
+        assert ndimage.label(head > Material.WHITE)[1] <= 3 * MOST  # One may cut another in two.
         assert np.all(head[~brain] == Material.AIR)
     assert kinds == {Material.VARIANT, Material.LIMBIC, Material.NUCLEUS}

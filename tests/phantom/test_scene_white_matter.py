@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from rarevoxel.phantom.scene import Material, Scene, empty_scene
 from rarevoxel.phantom.scene.canvas import FULL, paint
-from rarevoxel.phantom.scene.white_matter import add_caps, add_lesion, add_lesions, lesion_centres
+from rarevoxel.phantom.scene.white_matter import add_bands, add_caps, add_lesion, add_lesions, lesion_centres
 
 MM = (2.0, 2.0, 2.0)
 SHAPE = (48, 48, 48)
@@ -105,3 +105,21 @@ def test_in_some_patients_lesions_have_partners_on_the_other_side() -> None:
     assert min(shares) < 0.05
     assert max(shares) > 0.3
     assert 4 <= sum(share > 0.1 for share in shares) <= 14
+
+
+def test_bands_lie_along_ventricles_and_carry_labels(scene: Scene) -> None:
+    drawn = []
+    for seed in range(6):
+        fresh = Scene(scene.healthy, *(np.zeros_like(scene.labels) for _ in range(3)), scene.spacing)
+        add_bands(fresh, np.random.default_rng(seed), 6.0)
+        labelled = fresh.labels > 0
+        drawn.append(np.count_nonzero(labelled))
+        r = radius_mm()[labelled]
+        assert np.all((r >= 10) & (r <= 10 + 6 * 3**0.5 + 2))
+        assert np.all(fresh.healthy[labelled] == Material.WHITE)
+        assert np.all(fresh.density[labelled] >= 0.5 * FULL - 1)
+        assert set(np.unique(fresh.labels)) <= {0, EDEMA}
+    rim = np.count_nonzero(ndimage.binary_dilation(scene.healthy == Material.CSF, iterations=3)) - np.count_nonzero(
+        scene.healthy == Material.CSF
+    )
+    assert 0 < max(drawn) < 0.8 * rim

@@ -11,7 +11,7 @@ from rarevoxel.phantom.scene.canvas import Scene, Spacing, empty_scene
 from rarevoxel.phantom.scene.healthy import coarse_depth, draw_healthy
 from rarevoxel.phantom.scene.material import Material
 from rarevoxel.phantom.scene.tumours import Tumour, ball_mm3, grow_tumour
-from rarevoxel.phantom.scene.white_matter import add_caps, add_lesions
+from rarevoxel.phantom.scene.white_matter import add_bands, add_caps, add_lesions
 
 Drawer = Callable[[Scene, np.random.Generator], Scene]
 
@@ -95,7 +95,9 @@ def _operated(scene: Scene, rng: np.random.Generator) -> Scene:
 def _white_matter(scene: Scene, rng: np.random.Generator) -> Scene:
     """White-matter lesions of inflammatory or vascular kind: from three spots to a hundred."""
     count = int(np.clip(np.exp(rng.normal(3.2, 0.8)), 3, 110))
-    add_lesions(scene, rng, count, float(np.exp(rng.uniform(np.log(15), np.log(120)))), float(rng.uniform(0.6, 1.3)))
+    add_lesions(scene, rng, count, float(np.exp(rng.uniform(np.log(15), np.log(150)))), float(rng.uniform(0.6, 1.3)))
+    if rng.random() < 0.4:
+        add_bands(scene, rng, float(rng.uniform(2, 6)))
     return scene
 
 

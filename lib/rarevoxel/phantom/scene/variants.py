@@ -10,7 +10,7 @@ from rarevoxel.phantom.scene.canvas import Map
 from rarevoxel.phantom.scene.material import Material
 from rarevoxel.phantom.scene.pairs import Axes, Field, Place, Size, add_pairs
 
-MOST = 6
+MOST = 5
 """Variants of one head."""
 
 
@@ -32,7 +32,7 @@ def add_variants(
     """
     for _ in range(rng.integers(1, MOST + 1)):
         material = rng.choice((Material.VARIANT, Material.LIMBIC, Material.NUCLEUS), p=(0.6, 0.3, 0.1))
-        extent = np.exp(rng.uniform(np.log(0.03), np.log(0.2), size=3))
+        extent = np.exp(rng.uniform(np.log(0.06), np.log(0.2), size=3))  # Larger than most lesions of white matter.
         across = (
             rng.uniform(0.35, 0.85) if rng.random() < 0.8 else rng.uniform(0.12, 0.35)
         )  # Beside ventricles, rarely.

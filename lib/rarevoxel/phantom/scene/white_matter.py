@@ -11,6 +11,8 @@ from rarevoxel.phantom.scene.canvas import FULL, Scene, box_around, offsets_mm, 
 from rarevoxel.phantom.scene.healthy import coarse_depth
 from rarevoxel.phantom.scene.material import Material
 
+FULL_BOX = (slice(None),) * 3
+
 VISIBLE = 0.5
 """Density from which an annotator would mark a lesion."""
 
@@ -80,6 +82,22 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
     paint(scene, box, marked, Material.LESION, np.rint(FULL * density[marked]))
 
 
+def add_bands(scene: Scene, rng: np.random.Generator, thickness_mm: float) -> None:
+    """Draw lesions that have flowed together along the ventricles; they carry labels, and their edge is uneven.
+
+    Args:
+        scene: drawn into.
+        rng: source of randomness.
+        thickness_mm: how far they reach into white matter where they are thickest.
+    """
+    rim = _ventricular(scene, max(1, round(thickness_mm / min(scene.spacing))))
+    shape, spacing = scene.healthy.shape, scene.spacing
+    patches = smooth_field(rng, shape, spacing, 24) > rng.uniform(0.3, 1.5)  # type: ignore[arg-type]
+    shade = np.clip(0.8 + 0.3 * smooth_field(rng, shape, spacing, 7), 0, 1)  # type: ignore[arg-type]
+    where = rim & patches & (shade >= VISIBLE) & (scene.labels == 0)
+    paint(scene, FULL_BOX, where, Material.LESION, np.rint(FULL * shade[where]))
+
+
 def add_caps(scene: Scene, rng: np.random.Generator, thickness_mm: float, strength: float) -> None:
     """Draw the faint bright rim that many healthy ventricles have; it carries no label.
 
@@ -89,10 +107,13 @@ def add_caps(scene: Scene, rng: np.random.Generator, thickness_mm: float, streng
         thickness_mm: how far it reaches into white matter.
         strength: how strongly it shows, 0 to 1.
     """
-    voxels = max(1, round(thickness_mm / min(scene.spacing)))
-    deep = coarse_depth(scene.brain, scene.spacing) > 14
-    fluid = (scene.healthy == Material.CSF) & deep
-    rim = ndimage.binary_dilation(fluid, iterations=voxels) & (scene.healthy == Material.WHITE) & (scene.density == 0)
+    rim = _ventricular(scene, max(1, round(thickness_mm / min(scene.spacing)))) & (scene.density == 0)
     shade = np.clip(0.7 + 0.5 * smooth_field(rng, scene.healthy.shape, scene.spacing, 25), 0, 1)  # type: ignore[arg-type]
     scene.disease[rim] = Material.LESION
     scene.density[rim] = np.rint(FULL * strength * shade[rim])
+
+
+def _ventricular(scene: Scene, voxels: int) -> npt.NDArray[np.bool_]:
+    """White matter within so many voxels of fluid deep in the brain."""
+    fluid = (scene.healthy == Material.CSF) & (coarse_depth(scene.brain, scene.spacing) > 14)
+    return np.asarray(ndimage.binary_dilation(fluid, iterations=voxels) & (scene.healthy == Material.WHITE))
