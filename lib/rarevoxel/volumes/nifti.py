@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
 
 from rarevoxel.errors import GeometryError, InputError, RareVoxelError
 from rarevoxel.volumes.files import check_promise
 from rarevoxel.volumes.grid import AXIS_TOLERANCE, check_affine
+from rarevoxel.volumes.inflate import inflate_whole
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER_BYTES = 540
@@ -42,7 +44,7 @@ def read_nifti(
         InputError: if the file is no NIfTI, truncated, corrupt, or does not hold numbers.
         GeometryError: see `nifti_affine`.
     """
-    with _opened(path, suffix) as stream:
+    with _opened(path, suffix) as (file, stream):
         block = stream.read(_HEADER_BYTES)
         kind = _image_class(block, path)
         raw = kind.header_class(block[: kind.header_class.template_dtype.itemsize], check=False)
@@ -59,10 +61,23 @@ def read_nifti(
         check_promise(path, promised, offset=int(image.dataobj.offset), compressed=suffix == ".nii.gz")
         if not data:
             return shape, affine, None
+        if suffix == ".nii":
+            return shape, affine, np.asarray(image.dataobj)
+        end = int(image.dataobj.offset) + promised
+        inflated = inflate_whole(file, end, end + _LARGEST_TAIL)
+        if inflated is not None:
+            return shape, affine, _voxels(image.dataobj, inflated)
         array = np.asarray(image.dataobj)
-        if suffix == ".nii.gz":
-            _read_to_end(stream, path)
+        _read_to_end(stream, path)
         return shape, affine, array
+
+
+def _voxels(proxy: Any, inflated: bytearray) -> npt.NDArray[Any]:
+    """Return what the proxy would read, scaled as it would scale, from the bytes of the whole file."""
+    count = int(np.prod(proxy.shape, dtype=np.int64))
+    stored = np.frombuffer(inflated, proxy.dtype, count, proxy.offset).reshape(proxy.shape, order="F")
+    slope, intercept = np.float64(proxy.slope), np.float64(proxy.inter)
+    return np.asarray(apply_read_scaling(stored, slope, intercept))
 
 
 def _read_to_end(stream: IO[bytes], path: Path) -> None:
@@ -129,8 +144,8 @@ def _image_class(block: bytes, path: Path) -> Any:
 
 
 @contextmanager
-def _opened(path: Path, suffix: str) -> Iterator[IO[bytes]]:
-    """Open a file, decompressing; errors of nibabel and zlib while it is open become `InputError`."""
+def _opened(path: Path, suffix: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Open a file, as it is and decompressing; errors of nibabel and zlib while it is open become `InputError`."""
     try:
         with path.open("rb") as file:
             magic = file.read(2)
@@ -141,10 +156,10 @@ def _opened(path: Path, suffix: str) -> Iterator[IO[bytes]]:
             if suffix == ".nii" and magic == _GZIP_MAGIC:
                 raise InputError(f"{path}: is gzip-compressed though it is called .nii", "rename it to .nii.gz")
             if suffix == ".nii":
-                yield file
+                yield file, file
             else:
                 with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-                    yield cast("IO[bytes]", stream)
+                    yield file, cast("IO[bytes]", stream)
     except RareVoxelError:
         raise
     except _BROKEN as error:

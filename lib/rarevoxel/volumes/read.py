@@ -132,6 +132,8 @@ def read_label_volume(path: str | Path) -> Volume:
             listed = ", ".join(f"{v:g}" for v in np.unique(fractions)[:4])
             msg = f"{path}: {fractions.size} label voxels are not whole numbers ({listed}), expected integers"
             raise InputError(msg, "resample label maps with nearest neighbour; probabilities are no labels")
+    if array.dtype == np.uint8:
+        return Volume(array, grid)
     fits = array.size == 0 or (array.min() >= 0 and array.max() <= np.iinfo(np.uint8).max)
     return Volume(array.astype(np.uint8 if fits else np.int64), grid)
 
