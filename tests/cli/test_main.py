@@ -233,6 +233,28 @@ def test_stats_measures_a_data_set(data: Path, capsys: pytest.CaptureFixture[str
     assert report["by_region"]["WT"]["mean"] == pytest.approx(mean)
 
 
+def test_stats_shows_intensities_when_asked(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept"
+    monkeypatch.setenv("RAREVOXEL_CACHE", str(kept))
+    assert main(["stats", str(data), "--intensities", "--no-cache", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "intensities as stored" in out
+    assert [line.split()[0] for line in out.splitlines() if " brain " in line] == ["t1n", "t1c", "t2w", "t2f"]
+    assert not kept.exists()
+    for _ in range(2):
+        assert main(["stats", str(data), "--intensities", "--json"]) == 0
+        report = printed_json(capsys)
+        image = read_volume(data / "phantom-001" / "t1c.nii.gz").array
+        assert report["case_intensities"]["phantom-001"]["t1c"]["brain"]["n"] == np.count_nonzero(image)
+        assert report["intensities"]["t1c"]["brain"]["cases"] == 2
+        assert report["case_sizes"]["phantom-003"]["regions"]["WT"]["voxels"] > 0
+        assert len(list((kept / "statistics").iterdir())) == 4
+    assert main(["stats", str(data), "--threads", "0"]) == 1
+    assert "threads (0) must be >= 1" in capsys.readouterr().err
+
+
 def test_stats_reads_final_labels_of_a_studies_folder(data: Path, tmp_path: Path, capsys) -> None:
     studies = tmp_path / "studies"
     assert main(["prepare", str(data), str(studies), "--labels"]) == 0

@@ -163,6 +163,28 @@ def test_what_float_cannot_hold_raises_nothing(values):
     assert math.isnan(m.kurtosis) or math.isinf(m.kurtosis) or m.kurtosis <= 2 * len(values)
 
 
+@SETTINGS
+@given(st.lists(st.integers(-500, 500), max_size=40), st.sampled_from([(1.0, 0.0), (0.25, 1e6)]))
+def test_counts_give_what_their_values_give(values, scaling):
+    support, counts = np.unique(np.array(values, dtype=np.int64), return_counts=True)
+    scaled = [scaling[0] * v + scaling[1] for v in values]
+    found = Moments.from_counts(scaling[0] * support + scaling[1], counts)
+    assert_same(found, Moments.from_values(scaled))
+
+
+def test_counts_of_zero_count_for_nothing():
+    assert Moments.from_counts([5, 6], [0, 0]) == Moments()
+    assert Moments.from_counts([], []) == Moments()
+    assert Moments.from_counts([1, 2, 9], [3, 0, 1]) == Moments.from_counts([1, 9], [3, 1])
+
+
+def test_counts_far_from_zero_keep_their_shape():
+    values = 1e9 + np.arange(5)
+    found = Moments.from_counts(values, [1, 5, 2, 0, 3])
+    _, std, skewness, kurtosis = exact([int(v) for v in np.repeat(values, [1, 5, 2, 0, 3])])
+    assert (found.std, found.skewness, found.kurtosis) == pytest.approx((std, skewness, kurtosis), rel=1e-10)
+
+
 def test_adding_something_else_is_refused():
     with pytest.raises(TypeError, match="unsupported operand"):
         Moments() + 1.0  # type: ignore[operator]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from rarevoxel.cases.dataset_json import DATASET_NAME, read_dataset
 from rarevoxel.cases.folders import TABLE_NAME, case_of, visible, walk
 from rarevoxel.cases.model import Case, Discovery, Refusal
-from rarevoxel.cases.schemes import assign_schemes
+from rarevoxel.cases.schemes import assign_schemes, label_values
 from rarevoxel.cases.table import load_table
 from rarevoxel.errors import GeometryError, InputError
 from rarevoxel.labels import CLIENT_SCHEME, LabelScheme
@@ -52,7 +53,12 @@ def discover(
 
 
 def scan(
-    path: str | Path, *, scheme: LabelScheme | None = None, detect: bool = True, progress: bool = False
+    path: str | Path,
+    *,
+    scheme: LabelScheme | None = None,
+    detect: bool = True,
+    progress: bool = False,
+    values_of: Callable[[Path], set[int]] = label_values,
 ) -> Discovery:
     """Find the cases in a folder and say why the others cannot be used.
 
@@ -65,6 +71,7 @@ def scan(
         scheme: see `discover`.
         detect: see `discover`.
         progress: show a bar on stderr, when that is a terminal, while label maps are read.
+        values_of: see `assign_schemes`.
 
     Returns:
         Cases and refusals, each sorted by id.
@@ -83,7 +90,7 @@ def scan(
     refused = [item for item in found if isinstance(item, Refusal)]
     cases, collisions = _without_collisions(cases)
     if scheme is not None or detect:
-        cases, unusable = assign_schemes(cases, scheme=scheme, progress=progress)
+        cases, unusable = assign_schemes(cases, scheme=scheme, progress=progress, values_of=values_of)
         refused += unusable
     refused += collisions
     return Discovery(tuple(sorted(cases, key=lambda c: c.id)), tuple(sorted(refused, key=lambda r: r.id)))

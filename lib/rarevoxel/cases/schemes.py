@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from rarevoxel.cases.model import Case, Refusal
 from rarevoxel.errors import LabelError, RareVoxelError
-from rarevoxel.labels import SCHEMES, LabelScheme
+from rarevoxel.labels import SCHEMES, LabelScheme, value_counts
 from rarevoxel.volumes import read_labels
 
 _BY_NAME = {"brats2020": "brats2020", "dataset": "msd"}
@@ -49,8 +49,22 @@ def detect_scheme(values: Iterable[int], layout: str) -> LabelScheme:
     return SCHEMES["brats2023"]
 
 
+def label_values(path: Path) -> set[int]:
+    """Return the values that occur in a label map.
+
+    Raises:
+        InputError: if it cannot be read.
+        GeometryError: if its affine describes no grid.
+    """
+    return {int(value) for value in value_counts(read_labels(path))}
+
+
 def assign_schemes(
-    cases: Sequence[Case], *, scheme: LabelScheme | None = None, progress: bool = False
+    cases: Sequence[Case],
+    *,
+    scheme: LabelScheme | None = None,
+    progress: bool = False,
+    values_of: Callable[[Path], set[int]] = label_values,
 ) -> tuple[list[Case], list[Refusal]]:
     """Give every labelled case its scheme, reading label maps only where names do not settle it.
 
@@ -62,6 +76,7 @@ def assign_schemes(
         cases: from `scan`; those with a scheme keep it unless `scheme` is given.
         scheme: overrides everything; it is checked when the label map is converted.
         progress: show a bar on stderr when that is a terminal.
+        values_of: how to find the values of a label map, for a caller that remembers them.
 
     Returns:
         The cases with their schemes (and warnings about what was assumed), and those whose label cannot be used.
@@ -71,7 +86,8 @@ def assign_schemes(
     open_cases = [case for case in cases if case.label is not None and case.scheme is None]
     read = [case for case in open_cases if case.layout not in _BY_NAME]
     with ThreadPoolExecutor(2) as pool:
-        bar = tqdm(pool.map(_label_values, read), total=len(read), desc="labels", disable=None if progress else True)
+        looked = pool.map(lambda case: _values(case, values_of), read)
+        bar = tqdm(looked, total=len(read), desc="labels", disable=None if progress else True)
         found = dict(zip((case.id for case in read), bar, strict=True))
     values = {case: set() if isinstance(v, RareVoxelError) else v for case, v in found.items()}
     shared = set().union(*(values[c.id] for c in read if c.layout == "brats" and values[c.id] <= {0, 1, 2, 3, 4}))
@@ -108,8 +124,8 @@ def _decide(case: Case, values: set[int]) -> Case | Refusal:
     return replace(case, scheme=scheme, warnings=(*case.warnings, *([warning] if warning else [])))
 
 
-def _label_values(case: Case) -> set[int] | RareVoxelError:
+def _values(case: Case, values_of: Callable[[Path], set[int]]) -> set[int] | RareVoxelError:
     try:
-        return {int(value) for value in np.unique(read_labels(case.label))} if case.label else set()
+        return values_of(case.label) if case.label else set()
     except RareVoxelError as error:
         return error

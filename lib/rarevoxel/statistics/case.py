@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from rarevoxel.errors import InputError
 from rarevoxel.labels import CLIENT_LABELS, CLIENT_SCHEME, REGIONS
+from rarevoxel.statistics.box import nonzero_box
+from rarevoxel.statistics.components import component_sizes
 
 SLICE_AXIS = 2
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,29 @@ def case_statistics(labels: npt.NDArray[Any], spacing: npt.ArrayLike, case_id: s
     """
     array = np.asarray(labels)
     _check_3d(array, f"case {case_id}")
-    per_axis, voxel_volume = _grid(spacing, f"case {case_id}")
     box = _tumour_box(array)
     CLIENT_SCHEME.check(box, f"case {case_id}")
+    return box_statistics(box, (array.shape[0], array.shape[1], array.shape[2]), spacing, case_id)
+
+
+def box_statistics(
+    box: npt.NDArray[Any], shape: tuple[int, int, int], spacing: npt.ArrayLike, case_id: str
+) -> CaseStatistics:
+    """Return what `case_statistics` does, from the part of a checked label map that holds all that is not 0.
+
+    Args:
+        box: client values, see `rarevoxel.statistics.box.nonzero_box`.
+        shape: of the whole label map.
+        spacing: see `case_statistics`.
+        case_id: see `case_statistics`.
+
+    Raises:
+        InputError: if `spacing` is not one or three positive finite numbers.
+    """
+    per_axis, voxel_volume = _grid(spacing, f"case {case_id}")
     return CaseStatistics(
         case_id=case_id,
-        shape=(array.shape[0], array.shape[1], array.shape[2]),
+        shape=shape,
         spacing=per_axis,
         voxel_volume=voxel_volume,
         labels={name: _measure(box == value, voxel_volume) for name, value in CLIENT_LABELS.items()},
@@ -193,18 +210,17 @@ def _region_mask(labels: npt.NDArray[Any], region: str) -> npt.NDArray[np.bool_]
 
 def _tumour_box(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the smallest box that holds every voxel that is not 0, an empty array if there is none."""
-    found = ndimage.find_objects((labels != 0).view(np.uint8))
-    return labels[found[0]] if found else labels[:0, :0, :0]
+    box = nonzero_box(labels)
+    return labels[:0, :0, :0] if box is None else labels[box]
 
 
 def _measure(mask: npt.NDArray[np.bool_], voxel_volume: float) -> StructureStatistics:
     per_slice = np.count_nonzero(mask, axis=(0, 1))
     voxels = int(per_slice.sum())
-    sizes = np.bincount(ndimage.label(mask, structure=_TOUCHING)[0].ravel())[1:] if voxels else np.empty(0, dtype=int)
     return StructureStatistics(
         voxels=voxels,
         volume=voxels * voxel_volume,
-        components=tuple(float(size * voxel_volume) for size in np.sort(sizes)[::-1]),
+        components=tuple(float(size * voxel_volume) for size in component_sizes(mask)),
         slice_voxels=tuple(int(n) for n in per_slice[per_slice > 0]),
     )
 

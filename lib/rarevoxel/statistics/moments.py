@@ -62,6 +62,28 @@ class Moments:
         return whole
 
     @classmethod
+    def from_counts(cls, values: npt.ArrayLike, counts: npt.ArrayLike) -> Moments:
+        """Return the moments of a histogram: each of `values` as often as `counts` says, at a cost of one pass over it.
+
+        Args:
+            values: different values, `(V,)`.
+            counts: whole numbers >= 0, `(V,)`; all zero gives `Moments()`.
+        """
+        times = np.asarray(counts, dtype=np.float64)
+        n = int(times.sum())
+        if not n:
+            return cls()
+        block = np.asarray(values, dtype=np.float64)
+        centre = float(times @ block) / n
+        deviations = block - centre
+        shift = float(times @ deviations) / n
+        deviations -= shift
+        squares = deviations * deviations
+        mean, low = _two_sum(centre, shift)
+        m2, m3, m4 = (float(times @ powers) for powers in (squares, squares * deviations, squares * squares))
+        return cls(n, mean, m2, m3, m4, low)
+
+    @classmethod
     def _of_block(cls, block: FloatArray) -> Moments:
         with np.errstate(over="ignore", invalid="ignore"):
             centre = float(block.mean())

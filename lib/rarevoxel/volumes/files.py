@@ -84,11 +84,17 @@ def check_promise(path: Path, promised: int, *, offset: int = 0, compressed: boo
         raise InputError(f"{msg}{' when decompressed' if compressed else ''}", "copy or download the file again")
 
 
-def replace_file(path: str | Path, data: bytes) -> None:
+def replace_file(path: str | Path, data: bytes, *, durable: bool = True) -> None:
     """Write `data` to `path` so that a reader sees the whole old file or the whole new one, even after a crash.
 
     The bytes go to a hidden temporary file in the same folder, reach the disk, and then take the name; the folder
     itself is flushed, so that the name is there after a power cut too. The folder is made when absent.
+
+    Args:
+        path: the file.
+        data: all of its bytes.
+        durable: wait for the disk. Without, a power cut may leave a torn file: for what can be made again and carries
+            a checksum.
 
     Raises:
         OSError: if the disk is full or the folder cannot be written; the old file is untouched, no temporary is left.
@@ -96,15 +102,18 @@ def replace_file(path: str | Path, data: bytes) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
-        sync_folder(path.parent.parent)
+        if durable:
+            sync_folder(path.parent.parent)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
