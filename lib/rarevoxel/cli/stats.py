@@ -34,6 +34,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--intensities", action="store_true", help="measure every sequence too: in the brain, every region and label"
     )
     parser.add_argument("--threads", metavar="N", type=int, help="cases read at a time (default: the number of cores)")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="measure on the workers of this Dask scheduler, which see the same paths"
+    )
     parser.add_argument("--no-cache", action="store_true", help="read every file again, and keep nothing")
     parser.add_argument("--json", action="store_true", help="print as JSON")
     parser.set_defaults(run=run)
@@ -48,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         InputError: if PATH holds no case, or `--minimum-n` or `--threads` is below 1.
-        ConflictError: if no label map in it can be used.
+        ConflictError: if no label map in it can be used, or the scheduler cannot.
+        ConfigError: if `--scheduler` is given and `distributed` is not installed.
     """
     from rarevoxel.statistics import DatasetStatistics
     from rarevoxel.statistics.cache import ResultCache
@@ -62,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         intensities=args.intensities,
         threads=args.threads,
         cache=None if args.no_cache else ResultCache.of_user(),
+        scheduler=args.scheduler,
     )
     statistics = DatasetStatistics.from_cases(folder.cases, unit=args.unit, minimum_n=args.minimum_n)
 

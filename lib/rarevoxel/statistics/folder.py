@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +47,7 @@ def measure_folder(
     intensities: bool = False,
     threads: int | None = None,
     cache: ResultCache | None = None,
+    scheduler: str | None = None,
 ) -> FolderStatistics:
     """Measure every labelled case in a folder, leaving out the cases whose files cannot be used.
 
@@ -57,13 +58,16 @@ def measure_folder(
         intensities: read the sequences of the labelled cases too.
         threads: cases that are read at a time; as many as there are cores when None.
         cache: where results are looked for and kept; nowhere when None.
+        scheduler: address of a Dask scheduler whose workers see the same paths; measured in threads here when None.
 
     Returns:
-        Statistics, refusals and unlabelled cases; the same whatever `threads` and `cache` are.
+        Statistics, refusals and unlabelled cases; the same whatever `threads`, `cache` and `scheduler` are.
 
     Raises:
         InputError: if the folder is missing or holds no case, or `threads` is below 1.
-        ConflictError: if there is no label map, or none can be used; then it names the first reason.
+        ConflictError: if there is no label map, or none can be used; then it names the first reason. Or if
+            `scheduler` cannot be reached.
+        ConfigError: if `scheduler` is given and `distributed` is not installed.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads ({threads}) must be >= 1")
@@ -72,9 +76,15 @@ def measure_folder(
     labelled = [case for case in found.cases if case.label is not None]
     results = dict(_recalled(labelled, cache, intensities))
     missing = [case for case in labelled if case.id not in results]
-    measured = _in_threads(missing, intensities, cache is not None, threads)
+    measure = partial(measure_and_seal, intensities=intensities, sealing=cache is not None)
+    measured: Iterator[tuple[Case, Result | Refusal]] = _in_threads(missing, measure, threads)
+    if scheduler is not None and missing:
+        from rarevoxel.statistics.cluster import on_cluster
+
+        measured = on_cluster(missing, measure, scheduler)
     bar = tqdm(measured, total=len(missing), desc="cases", disable=None if progress else True)
-    for case, (result, sealed) in bar:
+    for case, done in bar:
+        result, sealed = (done, None) if isinstance(done, Refusal) else done
         results[case.id] = result
         if cache is not None:
             cache.keep(_what(case, intensities), files_of(case, intensities=intensities), sealed)
@@ -101,10 +111,10 @@ def measure_and_seal(case: Case, intensities: bool, sealing: bool) -> Result:
 
 
 def _in_threads(
-    cases: Sequence[Case], intensities: bool, sealing: bool, threads: int | None
+    cases: Sequence[Case], measure: Callable[[Case], Result], threads: int | None
 ) -> Iterator[tuple[Case, Result]]:
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        yield from zip(cases, pool.map(lambda case: measure_and_seal(case, intensities, sealing), cases), strict=True)
+        yield from zip(cases, pool.map(measure, cases), strict=True)
 
 
 def _recalled(
