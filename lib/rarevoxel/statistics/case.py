@@ -162,13 +162,19 @@ def box_statistics(
         InputError: if `spacing` is not one or three positive finite numbers.
     """
     per_axis, voxel_volume = _grid(spacing, f"case {case_id}")
+    labels = {name: _measure(box == value, voxel_volume) for name, value in CLIENT_LABELS.items()}
+    # A region of one label is that label.
+    regions = {
+        name: labels[parts[0]] if len(parts) == 1 else _measure(_region_mask(box, name), voxel_volume)
+        for name, parts in REGIONS.items()
+    }
     return CaseStatistics(
         case_id=case_id,
         shape=shape,
         spacing=per_axis,
         voxel_volume=voxel_volume,
-        labels={name: _measure(box == value, voxel_volume) for name, value in CLIENT_LABELS.items()},
-        regions={name: _measure(_region_mask(box, name), voxel_volume) for name in REGIONS},
+        labels=labels,
+        regions=regions,
     )
 
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
+
+from rarevoxel.statistics.box import nonzero_box
+
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
 def component_sizes(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Return the voxels of every component, largest first; components touch over faces, edges or corners.
 
-    SimpleITK finds the components of a tumour in a quarter of the time `scipy.ndimage.label` takes, and lets other
-    threads run meanwhile.
-
     Args:
-        mask: `(H, W, D)`.
+        mask: `(H, W, D)`; only the box around what is true is looked at.
 
     Returns:
         `(N,)`, empty for an empty mask.
     """
-    if not mask.any():
+    box = nonzero_box(mask)
+    if box is None:
         return np.empty(0, dtype=np.int64)
-    import SimpleITK as sitk
-
-    # Which axis is which does not matter here; the bytes as they lie in memory do.
-    image = sitk.GetImageFromArray((mask.T if mask.flags.f_contiguous else mask).view(np.uint8))
-    components = sitk.ConnectedComponent(image, True)  # Named, because the view below does not keep it alive.
-    sizes = np.bincount(sitk.GetArrayViewFromImage(components).ravel())[1:]
-    return np.sort(sizes)[::-1]
+    # Which axis is which does not matter here; how they lie in memory does.
+    part = mask[box].T if mask.flags.f_contiguous else mask[box]
+    found, _ = ndimage.label(part, structure=_TOUCHING)
+    return np.sort(np.bincount(found[part])[1:])[::-1]
