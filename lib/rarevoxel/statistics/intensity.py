@@ -17,6 +17,8 @@ from rarevoxel.statistics.sizes import jsonable
 PERCENTILES = (0.5, 10.0, 50.0, 90.0, 99.5)
 """The percentiles that are kept; the outermost two are what intensities are usually clipped at."""
 
+_KEYS = tuple(f"{percent:g}" for percent in PERCENTILES)
+
 Values = npt.NDArray[Any]
 
 
@@ -104,7 +106,7 @@ class IntensityStatistics:
             "kurtosis": m.kurtosis,
             "minimum": self.minimum,
             "maximum": self.maximum,
-            "percentiles": {f"{percent:g}": value for percent, value in self.percentiles.items()},
+            "percentiles": dict(zip(_KEYS, self.percentiles.values(), strict=True)),
             "central_sums": [m.m2, m.m3, m.m4, m.mean_low],
         }
         return cast(dict[str, Any], jsonable(record))
@@ -117,17 +119,16 @@ class IntensityStatistics:
             InputError: if an entry is missing or has an impossible type.
         """
         try:
-            m2, m3, m4, low = (_number(value) for value in record["central_sums"])
-            return cls(
-                Moments(int(record["n"]), _number(record["mean"]), m2, m3, m4, low),
-                _number(record["minimum"]),
-                _number(record["maximum"]),
-                {percent: _number(record["percentiles"][f"{percent:g}"]) for percent in PERCENTILES},
-            )
+            n = int(record["n"])
+            if not n:
+                return cls()
+            between = [record["percentiles"][key] for key in _KEYS]
+            single = record["mean"], *record["central_sums"], record["minimum"], record["maximum"]
+            # Of one piece, because a second scan of a folder is mostly this.
+            numbers = [math.nan if value is None else float(value) for value in (*single, *between)]
+            mean, m2, m3, m4, low, minimum, maximum, *between = numbers
+            moments = Moments(n, mean, m2, m3, m4, low)
+            return cls(moments, minimum, maximum, dict(zip(PERCENTILES, between, strict=True)))
         except (KeyError, TypeError, ValueError) as error:
             msg = f"intensity statistics record cannot be read: {type(error).__name__} {error}"
             raise InputError(msg, "compute the statistics of this case again") from error
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
