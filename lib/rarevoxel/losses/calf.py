@@ -10,9 +10,18 @@ from torch import nn
 
 from rarevoxel.errors import InputError, RequestError
 from rarevoxel.losses.by_region import Statistics, region_statistics
-from rarevoxel.losses.checks import check_activation, check_classes, drop_background, prepare, unknown_name
+from rarevoxel.losses.checks import (
+    check_activation,
+    check_classes,
+    check_pair,
+    drop_background,
+    prepare,
+    unknown_name,
+)
+from rarevoxel.losses.fused import fused_loss, fused_way
+from rarevoxel.losses.fused_spec import FusedSpec, VoxelKind
 from rarevoxel.losses.soft_dice import published_dice, soft_dice
-from rarevoxel.losses.voxel import LOGIT_EPS, Variant, one_vs_rest_logits, voxel_loss
+from rarevoxel.losses.voxel import BCE_SCALE, LOGIT_EPS, Variant, one_vs_rest_logits, voxel_loss
 from rarevoxel.statistics import SizeStatistics
 from rarevoxel.statistics.branch import Branch
 
@@ -20,6 +29,9 @@ Reduction = Literal["mean", "sum", "none"]
 
 NEGATIVE_SKEW = (Branch.FISHER, Branch.LOGIT, Branch.ARCSINE)
 """The branches of S < 0. On rare voxels they collapse to background unless a Dice term stands beside them."""
+
+FUSED_KIND: dict[Branch, VoxelKind] = {Branch.FISHER: "fisher", Branch.LOGIT: "logit", Branch.ARCSINE: "arcsine"}
+"""The fused voxel terms of these branches; the others are multiples of binary cross-entropy."""
 
 
 class CALFLoss(nn.Module):
@@ -141,6 +153,11 @@ class CALFLoss(nn.Module):
         Raises:
             InputError: if the shapes do not fit each other, the number of branches or the softmax.
         """
+        spec = self._fused(logits, target)
+        if spec is not None:
+            way = fused_way(logits, target)
+            if way is not None:
+                return fused_loss(spec, logits, target, way)
         loss = self.voxel_map(*self.prepared(logits, target))
         if self.reduction == "none":
             return loss
@@ -183,6 +200,31 @@ class CALFLoss(nn.Module):
         names = ", ".join(branch.value for branch in self.branches)
         activation = "softmax" if self.softmax else "sigmoid"
         return f"{names}, variant={self.variant}, {activation}, region_weight={self.region_weight}"
+
+    def _fused(self, logits: torch.Tensor, target: torch.Tensor) -> FusedSpec | None:
+        """Return what to fuse, None where the plain loss has to do it, or has something to say."""
+        if self.variant != "stable" or self.reduction == "none" or logits.ndim < 3:
+            return None
+        if logits.shape[1] == 1 and (self.softmax or self.to_onehot_y or not self.include_background):
+            return None
+        classes = check_pair("CALFLoss", logits, target, self.to_onehot_y)
+        dropped = 0 if self.include_background else 1
+        branches = self.branches if self.per_channel else self.branches * (logits.shape[1] - dropped)
+        if len(branches) != logits.shape[1] - dropped:
+            return None
+        terms = tuple(((FUSED_KIND.get(branch, "bce"), BCE_SCALE.get(branch, 1.0)),) for branch in branches)
+        return FusedSpec(
+            "one_vs_rest" if self.softmax else "sigmoid",
+            ((),) * dropped + terms,
+            (0.0,) * dropped + tuple(self.dice_weight(branch) for branch in branches),
+            counted=len(branches),
+            total=self.reduction == "sum",
+            minimum=True,
+            classes=classes,
+            smooth_nr=self.smooth_nr,
+            smooth_dr=self.smooth_dr,
+            logit_eps=self.logit_eps,
+        )
 
     def _channel_loss(self, branch: Branch, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         loss = voxel_loss(branch, z, t, self.variant, self.logit_eps)

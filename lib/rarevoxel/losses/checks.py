@@ -47,6 +47,38 @@ def check_classes(owner: str, logits: torch.Tensor) -> None:
         raise InputError(msg, "use sigmoid=True for a single mask")
 
 
+def check_pair(owner: str, logits: torch.Tensor, target: torch.Tensor, to_onehot_y: bool = False) -> bool:
+    """Return whether the target is one of class indices, after a check that it fits the logits.
+
+    Args:
+        owner: the loss's name, for errors.
+        logits: `B C H [W D]`, any floating type.
+        target: `B C H [W D]`, or class indices `B 1 H [W D]` with `to_onehot_y`.
+        to_onehot_y: whether class indices are expected; ignored, with a warning, if C is 1 (as MONAI does).
+
+    Raises:
+        InputError: if the logits are not floating, have no spatial dimension, or the shapes do not fit.
+    """
+    found = f"{owner}: target shape {tuple(target.shape)}, logits shape {tuple(logits.shape)}"
+    if not logits.is_floating_point() or not 3 <= logits.ndim <= 5:
+        msg = f"{found} ({logits.dtype}): logits must be floating and B C H [W D], with 1 to 3 spatial dimensions"
+        raise InputError(msg, "pass the network's raw output, before sigmoid or softmax")
+    channels = logits.shape[1]
+    expected = logits.shape
+    if to_onehot_y and channels == 1:
+        warnings.warn(f"{owner}: one channel only, to_onehot_y=True ignored", stacklevel=3)
+        to_onehot_y = False
+    if to_onehot_y:
+        if target.ndim != logits.ndim or target.shape[1] != 1:
+            msg = f"{found}: to_onehot_y=True expects class indices in one channel, B 1 H [W D]"
+            raise InputError(msg, "set to_onehot_y=False for a target that has the logits' channels")
+        expected = torch.Size((logits.shape[0], 1, *logits.shape[2:]))
+    if target.shape != expected:
+        msg = f"{found}: the shapes must be equal"
+        raise InputError(msg, "a target of class indices B 1 H [W D] needs to_onehot_y=True")
+    return to_onehot_y
+
+
 def prepare(
     owner: str, logits: torch.Tensor, target: torch.Tensor, to_onehot_y: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,23 +94,10 @@ def prepare(
         Logits and target, both `B C H [W D]`, float32 (float64 if the logits are).
 
     Raises:
-        InputError: if the logits are not floating, have no spatial dimension, or the shapes do not fit.
+        InputError: see `check_pair`.
     """
-    found = f"{owner}: target shape {tuple(target.shape)}, logits shape {tuple(logits.shape)}"
-    if not logits.is_floating_point() or not 3 <= logits.ndim <= 5:
-        msg = f"{found} ({logits.dtype}): logits must be floating and B C H [W D], with 1 to 3 spatial dimensions"
-        raise InputError(msg, "pass the network's raw output, before sigmoid or softmax")
-    channels = logits.shape[1]
-    if to_onehot_y and channels == 1:
-        warnings.warn(f"{owner}: one channel only, to_onehot_y=True ignored", stacklevel=2)
-    elif to_onehot_y:
-        if target.ndim != logits.ndim or target.shape[1] != 1:
-            msg = f"{found}: to_onehot_y=True expects class indices in one channel, B 1 H [W D]"
-            raise InputError(msg, "set to_onehot_y=False for a target that has the logits' channels")
-        target = one_hot(target, num_classes=channels)
-    if target.shape != logits.shape:
-        msg = f"{found}: the shapes must be equal"
-        raise InputError(msg, "a target of class indices B 1 H [W D] needs to_onehot_y=True")
+    if check_pair(owner, logits, target, to_onehot_y):
+        target = one_hot(target, num_classes=logits.shape[1])
     logits = as_float(logits)
     return logits, target.to(logits.dtype)
 

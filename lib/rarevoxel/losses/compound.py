@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from rarevoxel.errors import InputError, RequestError
-from rarevoxel.losses.checks import prepare, unknown_name
+from rarevoxel.losses.checks import check_pair, prepare, unknown_name
+from rarevoxel.losses.fused import fused_loss, fused_way
+from rarevoxel.losses.fused_spec import FusedSpec, VoxelKind
 from rarevoxel.losses.terms import TERM_NAMES, TermOptions, build_term
 from rarevoxel.losses.total import SumLoss
 
@@ -49,6 +51,9 @@ focal has gamma 2 and no alpha (Lin et al., 2017, arXiv:1708.02002); generalized
 Dice per lesion beside them, after CC-DiceCE (arXiv:2511.17146); `dice_focal_novel` is the thesis's best sum on
 CoNIC (Dice and focal with its novel class weights).
 """
+
+FUSED_TERMS = frozenset({"dice", "ce", "focal"})
+"""Sums of these are computed in two sweeps where that pays, see `rarevoxel.losses.fused`."""
 
 
 def parse_sum(text: str) -> tuple[tuple[float, str], ...]:
@@ -118,8 +123,8 @@ class CompoundLoss(nn.Module):
         self.name = name
         self.options = options or TermOptions()
         self.to_onehot_y = to_onehot_y
-        parsed = parse_sum(name)
-        self.total = SumLoss((weight, build_term(term, self.options)) for weight, term in parsed)
+        self.parsed = parse_sum(name)
+        self.total = SumLoss((weight, build_term(term, self.options)) for weight, term in self.parsed)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the sum of the terms, a float32 scalar.
@@ -133,6 +138,11 @@ class CompoundLoss(nn.Module):
         Raises:
             InputError: if the shapes do not fit each other or the softmax.
         """
+        spec = self._fused(logits, target)
+        if spec is not None:
+            way = fused_way(logits, target)
+            if way is not None:
+                return fused_loss(spec, logits, target, way)
         z, t = prepare(self.name, logits, target, self.to_onehot_y)
         if self.options.activation == "softmax" and z.shape[1] == 1:
             msg = f"{self.name}: softmax with one channel, expected one channel per class, background included"
@@ -143,3 +153,32 @@ class CompoundLoss(nn.Module):
     def extra_repr(self) -> str:
         """Return the sum that `print` shows."""
         return self.name
+
+    def _fused(self, logits: torch.Tensor, target: torch.Tensor) -> FusedSpec | None:
+        """Return what to fuse, None where the plain loss has to do it, or has something to say."""
+        weights = {term: weight for weight, term in self.parsed}
+        softmax, background = self.options.activation == "softmax", self.options.include_background
+        if not weights.keys() <= FUSED_TERMS or logits.ndim < 3:
+            return None
+        channels = logits.shape[1]
+        if channels == 1 and (softmax or self.to_onehot_y or not background):
+            return None
+        classes = check_pair(self.name, logits, target, self.to_onehot_y)
+        terms: list[tuple[VoxelKind, float]] = []
+        if "ce" in weights:
+            terms.append(("ce" if softmax else "bce", weights["ce"]))
+        if "focal" in weights:
+            # MONAI's softmax focal loss is the mean over the channels, too.
+            over = channels if softmax else 1
+            terms.append(("softmax_focal" if softmax else "sigmoid_focal", weights["focal"] / over))
+        dropped = 0 if background else 1
+        voxel = (tuple(terms),) * channels
+        return FusedSpec(
+            self.options.activation,
+            voxel if softmax else ((),) * dropped + voxel[dropped:],
+            (0.0,) * dropped + (weights.get("dice", 0.0),) * (channels - dropped),
+            counted=channels - dropped,
+            per_channel=not softmax,
+            minimum=self.options.soft_label,
+            classes=classes,
+        )

@@ -37,13 +37,14 @@ LOGIT_EPS = 0.01
 PUBLISHED_CLAMP = 1e-7
 """Published probabilities are clamped to [1e-7, 1 - 1e-7]; in float32 the upper bound is 1 - 1.19e-7."""
 
-_SCALE = {Branch.LN: 1.0, Branch.BCE_DICE: 1.0, Branch.LOG10: 1.0 / math.log(10.0)}
+BCE_SCALE = {Branch.LN: 1.0, Branch.BCE_DICE: 1.0, Branch.LOG10: 1.0 / math.log(10.0)}
+"""The branches that are a multiple of binary cross-entropy, and the multiple."""
 
 
 def stable_loss(branch: Branch, margin: torch.Tensor, logit_eps: float = LOGIT_EPS) -> torch.Tensor:
     """Return the stable loss L(m) of voxels with signed logits `margin` (any shape, float32 or float64)."""
-    if branch in _SCALE:
-        return -functional.logsigmoid(margin) * _SCALE[branch]
+    if branch in BCE_SCALE:
+        return -functional.logsigmoid(margin) * BCE_SCALE[branch]
     if branch is Branch.FISHER:
         return 0.5 * (torch.log1p(torch.sigmoid(-margin)) - functional.logsigmoid(margin))
     if branch is Branch.LOGIT:
@@ -61,7 +62,7 @@ def published_loss(branch: Branch, q: torch.Tensor) -> torch.Tensor:
         return -torch.logit(q)
     if branch is Branch.ARCSINE:
         return -torch.asin(torch.sqrt(q))
-    return -torch.log(q) * _SCALE[branch]
+    return -torch.log(q) * BCE_SCALE[branch]
 
 
 def voxel_loss(
@@ -88,9 +89,9 @@ def voxel_loss(
     if variant == "published":
         p = torch.sigmoid(logits).clamp(PUBLISHED_CLAMP, 1 - PUBLISHED_CLAMP)
         return target * published_loss(branch, p) + (1 - target) * published_loss(branch, 1 - p)
-    if branch in _SCALE:
+    if branch in BCE_SCALE:
         loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        return loss if _SCALE[branch] == 1.0 else loss * _SCALE[branch]
+        return loss if BCE_SCALE[branch] == 1.0 else loss * BCE_SCALE[branch]
     true = stable_loss(branch, logits, logit_eps)
     return target * true + (1 - target) * stable_loss(branch, -logits, logit_eps)
 

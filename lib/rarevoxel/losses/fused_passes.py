@@ -1,0 +1,140 @@
+"""Two ways through the sweeps of a fused loss: compiled loops where a compiler is there, else chunk by chunk."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, Literal
+
+import torch
+
+from rarevoxel.losses.fused_kernels import SUMS, precision, slopes, sums
+from rarevoxel.losses.fused_spec import FusedSpec
+
+logger = logging.getLogger(__name__)
+
+Way = Literal["compiled", "chunked", "whole"]
+
+CHUNK = 2**17
+"""Logits per chunk: the temporaries of a chunk stay in a core's second-level cache."""
+
+INLINE = {"realize_reads_threshold": 64, "realize_opcount_threshold": 64, "realize_acc_reads_threshold": 64}
+"""Up to how many operations and reads the compiler repeats instead of writing a value out for a second use. Without
+bound the time to compile grows exponentially; what is written out stays in the cache, a chunk being small."""
+
+Sweep = Callable[..., torch.Tensor]
+_failed: set[str] = set()
+
+
+def can_compile(device: torch.device) -> bool:
+    """Return whether compiled sweeps may be tried on `device`; what fails once is not tried again in this process."""
+    if device.type in _failed:
+        return False
+    if device.type == "cpu":
+        return _compiler() is not None
+    return device.type == "cuda"
+
+
+def all_sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: Way) -> torch.Tensor:
+    """Return `rarevoxel.losses.fused_kernels.sums` of every sample and channel, `B C 5`, float64.
+
+    Args:
+        spec: what to compute.
+        logits: `B C N`.
+        target: `B C N`, or `B 1 N` of class indices.
+        way: how.
+    """
+    if way == "whole":
+        return sums(spec, logits.transpose(0, 1), target.transpose(0, 1)).transpose(0, 1).to(torch.float64)
+    sweep = _sweep(_sums, spec, logits.device, way)
+    total = torch.zeros(*logits.shape[:2], SUMS, dtype=torch.float64, device=logits.device)
+    for row, z, t in zip(total, logits, target, strict=True):
+        for part in _chunks(z):
+            row += sweep(z[:, part], t[:, part])
+    return total
+
+
+def gradient(
+    spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, way: Way
+) -> torch.Tensor:
+    """Return the gradient in the logits, `B C N`, in the layout of the logits.
+
+    Args:
+        spec: what to compute.
+        logits: `B C N`.
+        target: `B C N`, or `B 1 N` of class indices.
+        weights: the slopes of the loss in V, I and P, `B C 3`.
+        way: how.
+    """
+    weights = weights.to(precision(logits.dtype))
+    if way == "whole":
+        return slopes(spec, *(tensor.transpose(0, 1) for tensor in (logits, target, weights))).transpose(0, 1)
+    sweep = _sweep(_slopes_into, spec, logits.device, way)
+    result = torch.empty_like(logits)
+    for out, z, t, w in zip(result, logits, target, weights, strict=True):
+        for part in _chunks(z):
+            sweep(z[:, part], t[:, part], w, out[:, part])
+    return result
+
+
+def _sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return sums(spec, logits, target)
+
+
+def _slopes_into(
+    spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, out: torch.Tensor
+) -> None:
+    out.copy_(slopes(spec, logits, target, weights))
+
+
+def _chunks(logits: torch.Tensor) -> list[slice]:
+    """Return near-equal parts of the voxels of one sample, `C N`."""
+    voxels = logits.shape[1]
+    parts = max(round(logits.numel() / (CHUNK * torch.get_num_threads())), 1)
+    step = -(-voxels // parts)
+    return [slice(start, start + step) for start in range(0, voxels, step)]
+
+
+def _sweep(sweep: Any, spec: FusedSpec, device: torch.device, way: Way) -> Sweep:
+    plain: Sweep = functools.partial(sweep, spec)
+    if way != "compiled" or device.type in _failed:
+        return plain
+
+    def run(*args: torch.Tensor) -> torch.Tensor:
+        if device.type not in _failed:
+            try:
+                return _compiled(sweep, spec, torch.get_num_threads())(*args)
+            except Exception as error:  # Compilers fail in many ways; none is a reason to stop a training.
+                _failed.add(device.type)
+                said = str(error).partition("\n")[0]
+                logger.warning("fused losses on %s go on without a compiler: %s", device.type, said)
+        return plain(*args)
+
+    return run
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(sweep: FunctionType, spec: FusedSpec, threads: int) -> Sweep:
+    """Return the sweep compiled for one loss; `threads` is part of the key because the loops are made for a number."""
+
+    def bound(*args: torch.Tensor) -> torch.Tensor:
+        return sweep(spec, *args)
+
+    # The versions dynamo keeps of a function are counted per code object: each loss gets one of its own.
+    name = f"{sweep.__name__}_{abs(hash(spec)):x}_{threads}"
+    own = FunctionType(bound.__code__.replace(co_name=name), globals(), name, None, bound.__closure__)
+    known = set(torch._inductor.list_options())
+    options: dict[str, Any] = {name: at for name, at in INLINE.items() if name in known}
+    compiled: Sweep = torch.compile(own, fullgraph=True, dynamic=True, options=options)
+    return compiled
+
+
+@functools.lru_cache(maxsize=1)
+def _compiler() -> str | None:
+    """Return the C++ compiler that torch would call, None without one."""
+    names = [os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl"]
+    return next((path for name in names if name and (path := shutil.which(name))), None)
