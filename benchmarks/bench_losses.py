@@ -1,7 +1,12 @@
-"""Time the losses against the MONAI losses they stand beside: forward and backward, interleaved, medians.
+"""Time the fused losses against the plain ones and against MONAI's, like for like: forward and backward together.
 
-Each round times every loss once, so that whatever else the machine does falls on all of them alike; ratios are of
-medians. Run as `rarevoxel bench losses [--size 64] [--rounds 15] [--json]`.
+Logits are `2 4 n^3` with softmax and class indices, `2 3 n^3` with sigmoid and masks. The peers compute the same terms:
+with softmax that is `DiceLoss` beside `FocalLoss(use_softmax=True)`, because `DiceFocalLoss(softmax=True)` takes a
+sigmoid focal loss. `DiceCELoss(sigmoid=True)` takes a categorical cross-entropy where CALF takes a binary one; it is
+what a user would reach for. Run as `rarevoxel bench losses [--size 96] [--rounds 9] [--threads 1] [--json]`.
+
+glibc returns large blocks to the system at every release, and a loss that allocates much pays for their pages anew in
+every step. The same ratios are therefore taken twice, the second time in a process with `MALLOC_*` tuned against that.
 """
 
 from __future__ import annotations
@@ -9,95 +14,215 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from monai.losses import DiceCELoss, DiceFocalLoss
-from tqdm import tqdm
+from measuring import exponent, interleaved, machine, peak_mib
+from monai.losses import DiceCELoss, DiceFocalLoss, DiceLoss, FocalLoss
 
-from rarevoxel.losses import CALFLoss, build_loss
+from rarevoxel.losses import CALFLoss, CompoundLoss, TermOptions
+from rarevoxel.losses.fused import fused_way, use_fused
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-PEERS = {"CALF bce_dice": "MONAI DiceCE", "CALF log10 + Dice": "MONAI DiceCE", "dice_focal": "MONAI DiceFocal"}
+TUNED = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**26)}
+SIDES = ("fused", "plain", "MONAI")
 
 
-def losses() -> dict[str, Loss]:
-    """Return the losses by name, ours first; all take logits of nested regions."""
-    return {
-        "CALF bce_dice": CALFLoss("bce_dice", sigmoid=True),
-        "CALF log10 + Dice": CALFLoss("log10", sigmoid=True, region_weight=1.0),
-        "dice_focal": build_loss("dice_focal").loss,
-        "MONAI DiceCE": DiceCELoss(sigmoid=True),
-        "MONAI DiceFocal": DiceFocalLoss(sigmoid=True),
-    }
+@dataclass(frozen=True)
+class Row:
+    """One loss of ours and its peer.
+
+    Args:
+        softmax: whether the data are classes, and not regions.
+        ours: makes our loss.
+        peer: makes MONAI's.
+        goal: how many times faster than MONAI the fused loss is meant to be, on one thread.
+    """
+
+    softmax: bool
+    ours: Callable[[], Loss]
+    peer: Callable[[], Loss]
+    goal: float
 
 
-def seconds(loss: Loss, logits: torch.Tensor, target: torch.Tensor) -> float:
-    """Return the time of one forward and backward pass."""
-    logits.grad = None
-    _wait(logits.device)
-    start = time.perf_counter()
-    loss(logits, target).backward()
-    _wait(logits.device)
-    return time.perf_counter() - start
+def _softmax_peer() -> Loss:
+    dice, focal = DiceLoss(softmax=True, to_onehot_y=True), FocalLoss(use_softmax=True, to_onehot_y=True)
+    return lambda logits, target: dice(logits, target) + focal(logits, target)
 
 
-def measure(size: int, rounds: int, device: torch.device) -> dict[str, float]:
-    """Return the median seconds of every loss on logits `(2, 3, size, size, size)` with one voxel in fifty positive."""
+ROWS = {
+    "softmax dice_focal": Row(
+        True, lambda: CompoundLoss("dice_focal", TermOptions("softmax"), to_onehot_y=True), _softmax_peer, 8
+    ),
+    "sigmoid dice_focal": Row(False, lambda: CompoundLoss("dice_focal"), lambda: DiceFocalLoss(sigmoid=True), 4),
+    "CALF bce_dice": Row(False, lambda: CALFLoss("bce_dice"), lambda: DiceCELoss(sigmoid=True), 2),
+    "CALF ln + Dice": Row(False, lambda: CALFLoss("ln", region_weight=1.0), lambda: DiceCELoss(sigmoid=True), 2),
+}
+
+
+def data(row: Row, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits that want a gradient, and a target with one voxel in fifty positive."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, size, size, size, generator=generator).to(device).requires_grad_()
-    target = (torch.rand(2, 3, size, size, size, generator=generator) < 0.02).float().to(device)
-    candidates = losses()
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for round_number in tqdm(range(rounds + 2), desc="rounds", disable=None):
-        for name, loss in candidates.items():
-            taken = seconds(loss, logits, target)
-            if round_number >= 2:  # the first two warm up
-                times[name].append(taken)
-    return {name: statistics.median(values) for name, values in times.items()}
+    channels = 4 if row.softmax else 3
+    logits = torch.randn(2, channels, size, size, size, generator=generator)
+    if row.softmax:
+        target = torch.randint(-150, channels, (2, 1, size, size, size), generator=generator).clamp_(min=0)
+    else:
+        target = (torch.rand(logits.shape, generator=generator) < 0.02).float()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return logits.to(device).requires_grad_(), target.to(device)
+
+
+def step(name: str, side: str, size: int) -> Callable[[], object]:
+    """Return what does one forward and backward pass; importable, so that a fresh process can measure its memory."""
+    row = ROWS[name]
+    loss = row.peer() if side == "MONAI" else row.ours()
+    logits, target = data(row, size)
+    small = data(row, 16)
+
+    def run(pair: tuple[torch.Tensor, torch.Tensor] = (logits, target)) -> None:
+        pair[0].grad = None
+        with use_fused(side == "fused", least=1):
+            loss(*pair).backward()
+
+    run(small)  # Compiles, where there is something to compile.
+    return run
+
+
+def peak_step(name: str, side: str, size: int, threads: int) -> Callable[[], object]:
+    """Return `step` on that number of threads."""
+    torch.set_num_threads(threads)
+    return step(name, side, size)
+
+
+def kept(name: str, side: str) -> tuple[int, int]:
+    """Return the bytes kept for backward beyond logits and target, and the bytes of the logits, of `16^3` voxels."""
+    row = ROWS[name]
+    logits, target = data(row, 16)
+    loss = row.peer() if side == "MONAI" else row.ours()
+    inputs = {logits.untyped_storage().data_ptr(), target.untyped_storage().data_ptr()}
+    storages: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in inputs:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), use_fused(side == "fused", least=1):
+        value = loss(logits, target)
+    del value
+    return sum(storages.values()), logits.nbytes
+
+
+def measure_times(size: int, rounds: int) -> dict[str, Any]:
+    """Return for every row the ratios, seconds, and the seconds that the first fused call took."""
+    found: dict[str, Any] = {}
+    for name in ROWS:
+        started = time.perf_counter()
+        runs = {"fused": step(name, "fused", size)}
+        first = time.perf_counter() - started
+        runs |= {side: step(name, side, size) for side in SIDES[1:]}
+        timings = interleaved(runs, rounds, title=name)
+        found[name] = {
+            "MONAI over fused": timings["MONAI"].over(timings["fused"]).to_dict(),
+            "plain over fused": timings["plain"].over(timings["fused"]).to_dict(),
+            "MONAI over plain": timings["MONAI"].over(timings["plain"]).to_dict(),
+            "goal": ROWS[name].goal,
+            "first_call_s": first,
+            "seconds": {side: timing.to_dict() for side, timing in timings.items()},
+        }
+    return found
+
+
+def measure_growth(size: int, rounds: int) -> dict[str, float]:
+    """Return for every row the exponent k of `seconds = a voxels^k` of the fused loss, from half the size to all."""
+    sizes = [max(size // 2, 8), max(3 * size // 4, 12), max(size, 16)]
+    growth = {}
+    for name in ROWS:
+        runs = {str(n): step(name, "fused", n) for n in sizes}
+        timings = interleaved(runs, rounds, title=f"{name}, growth")
+        growth[name] = exponent([n**3 for n in sizes], [timings[str(n)].median for n in sizes])
+    return growth
+
+
+def measure_memory(size: int, threads: int) -> dict[str, Any]:
+    """Return for every row and side the peak of one step in a fresh process, and the bytes kept for backward."""
+    found: dict[str, Any] = {}
+    for name in ROWS:
+        peaks = {side: peak_mib(peak_step, name, side, size, threads) for side in SIDES}
+        saved = {side: kept(name, side) for side in SIDES}
+        found[name] = {
+            "peak_mib": peaks,
+            "MONAI over fused": peaks["MONAI"] / max(peaks["fused"], 0.1),
+            "kept_bytes_16": {side: bytes_ for side, (bytes_, _) in saved.items()},
+            "kept_over_logits": {side: bytes_ / logits for side, (bytes_, logits) in saved.items()},
+        }
+    return found
+
+
+def tuned(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the ratios of a process of its own in which malloc keeps what is released."""
+    options = ["--size", str(args.size), "--rounds", str(args.rounds), "--threads", str(args.threads)]
+    command = [sys.executable, __file__, *options, "--json", "--times-only"]
+    done = subprocess.run(command, env={**os.environ, **TUNED}, stdout=subprocess.PIPE, text=True, check=True)
+    times: dict[str, Any] = json.loads(done.stdout)["times"]
+    return times
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=64, help="voxels along each axis (default 64)")
-    parser.add_argument("--rounds", type=int, default=15, help="timed rounds (default 15)")
-    parser.add_argument("--threads", type=int, help="threads of torch (default its own choice)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=96, help="voxels along each axis (default 96)")
+    parser.add_argument("--rounds", type=int, default=9, help="timed rounds (default 9)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
+    parser.add_argument("--times-only", action="store_true", help="no memory, no growth, no second process")
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse_args()
-    if min(args.size, args.rounds) < 1:
-        parser.error("--size and --rounds must be at least 1")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    medians = measure(args.size, args.rounds, device)
-    result = {
-        "shape": [2, 3, args.size, args.size, args.size],
-        "device": str(device),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "rounds": args.rounds,
-        "torch": torch.__version__,
-        "seconds": medians,
-        "ratios": {name: medians[name] / medians[peer] for name, peer in PEERS.items()},
-    }
+    if min(args.size, args.rounds, args.threads) < 1:
+        parser.error("--size, --rounds and --threads must be at least 1")
+    torch.set_num_threads(args.threads)
+    logits, target = data(ROWS["sigmoid dice_focal"], 8)
+    with use_fused(True, least=1):
+        way = fused_way(logits, target)
+    result: dict[str, Any] = {"size": args.size, "rounds": args.rounds, "way": way, "machine": machine()}
+    result["times"] = measure_times(args.size, args.rounds)
+    if not args.times_only:
+        result["growth"] = measure_growth(args.size, args.rounds)
+        result["memory"] = measure_memory(args.size, args.threads)
+        if sys.platform == "linux":
+            result["times_tuned_malloc"] = tuned(args)
     if args.json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
-        return 0
-    lines = [f"{name:<20}{1000 * taken:>10.2f} ms" for name, taken in medians.items()]
-    lines += ["", *(f"{name:<20}{result['ratios'][name]:>10.2f} x {peer}" for name, peer in PEERS.items())]
-    lines += ["", f"{result['shape']} on {device}, {os.cpu_count()} cores, {result['threads']} threads"]
-    sys.stdout.write("\n".join(lines) + "\n")
+    else:
+        sys.stdout.write("\n".join(lines(result)) + "\n")
     return 0
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+def lines(result: dict[str, Any]) -> list[str]:
+    """Return the text that a person reads."""
+    cores, threads = result["machine"]["cores"], result["machine"]["threads"]
+    text = [f"n = {result['size']}, {result['way']}, {cores} cores, {threads} threads, {result['rounds']} rounds", ""]
+    for title, key in (("as it is", "times"), ("malloc tuned", "times_tuned_malloc")):
+        for name, row in result.get(key, {}).items():
+            ratios = [_ratio(label, row[label]) for label in ("MONAI over fused", "plain over fused")]
+            text.append(f"{name:<20} {title:<13} {'  '.join(ratios)}  goal {row['goal']}x")
+    for name, row in result.get("memory", {}).items():
+        peaks = ", ".join(f"{side} {mib:.0f}" for side, mib in row["peak_mib"].items())
+        kept_here = ", ".join(f"{side} {bytes_}" for side, bytes_ in row["kept_bytes_16"].items())
+        text.append(f"{name:<20} peak MiB: {peaks}; bytes kept for backward at 16^3: {kept_here}")
+    text += [f"{name:<20} seconds grow with voxels^{k:.2f}" for name, k in result.get("growth", {}).items()]
+    return text
+
+
+def _ratio(label: str, ratio: dict[str, float]) -> str:
+    return f"{label} {ratio['median']:.1f}x [{ratio['low']:.1f}, {ratio['high']:.1f}]"
 
 
 if __name__ == "__main__":

@@ -235,6 +235,19 @@ def test_the_switch(monkeypatch):
     assert fused_way(z, t) == "chunked"
 
 
+def test_the_rule_is_one_of_size(monkeypatch):
+    monkeypatch.setattr(fused, "_switch", fused._Switch())
+    monkeypatch.setattr(fused, "can_compile", lambda device: True)
+    sizes = (2**22 - 1, 2**22, 2**24 - 1, 2**24)
+
+    def ways():
+        return [fused_way(torch.empty(1, 1, n, device="meta"), torch.empty(1, 1, n, device="meta")) for n in sizes]
+
+    assert ways() == [None, "compiled", "compiled", "compiled"]
+    monkeypatch.setattr(fused, "can_compile", lambda device: False)
+    assert ways() == [None, None, None, "chunked"]
+
+
 def test_without_a_compiler_it_goes_on(monkeypatch, caplog):
     monkeypatch.setattr(fused_passes, "_failed", set())
 

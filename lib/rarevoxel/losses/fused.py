@@ -28,6 +28,12 @@ loss wastes so much more per step that this is paid back in some tens of steps, 
 alone; below it a short training would wait for nothing.
 """
 
+LEAST_CHUNKED = 2**24
+"""Logits from which a loss goes chunk by chunk where it cannot be compiled: two patches of 128^3 and four classes.
+
+That saves memory, not time: with sigmoid it takes longer than the plain loss, so it has to be worth the memory.
+"""
+
 MOST_CHANNELS = 8
 """Channels up to which a loss is fused: they are unrolled."""
 
@@ -40,7 +46,7 @@ class use_fused:
     Args:
         enabled: False takes the plain losses always.
         compiled: whether the sweeps may be compiled; None leaves it as it is.
-        least: logits from which a loss is fused; None leaves it as it is.
+        least: logits from which a loss is fused, in place of `LEAST` and `LEAST_CHUNKED`; None leaves it as it is.
 
     Example:
         >>> with use_fused(False):
@@ -65,7 +71,7 @@ class use_fused:
 class _Switch:
     enabled: bool = os.environ.get("RAREVOXEL_FUSED", "1") != "0"
     compiled: bool = True
-    least: int = LEAST
+    least: int | None = None
 
 
 _switch = _Switch()
@@ -82,9 +88,11 @@ def fused_way(logits: torch.Tensor, target: torch.Tensor) -> Way | None:
     # Inside a larger graph that is being compiled there is nothing to wait for, and MONAI's Dice would break the graph.
     if torch.compiler.is_compiling():
         return "whole"
-    if logits.numel() < max(_switch.least, 1):
+    compiled = _switch.compiled and can_compile(logits.device)
+    least = LEAST if compiled else LEAST_CHUNKED
+    if logits.numel() < max(least if _switch.least is None else _switch.least, 1):
         return None
-    return "compiled" if _switch.compiled and can_compile(logits.device) else "chunked"
+    return "compiled" if compiled else "chunked"
 
 
 def fused_loss(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: Way) -> torch.Tensor:
@@ -99,7 +107,7 @@ def fused_loss(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way:
     Raises:
         InputError: for class indices that no channel stands for.
     """
-    value: torch.Tensor = _Fused.apply(_bare(logits), _bare(target), spec, way)
+    value: torch.Tensor = _Fused.apply(_bare(logits), _bare(target), spec, way)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -125,7 +133,7 @@ class _Fused(torch.autograd.Function):
         logits, target, weights = ctx.saved_tensors
         with torch.autocast(logits.device.type, enabled=False):
             found = gradient(ctx.spec, logits.detach().flatten(2), target.flatten(2), weights * grad, ctx.way)
-        return found.unflatten(2, logits.shape[2:]), None, None, None
+        return found.reshape(logits.shape), None, None, None
 
 
 def _sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: Way) -> tuple[FusedSpec, torch.Tensor]:

@@ -70,8 +70,9 @@ def _split(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor) -> tuple
         return [logits.to(dtype)], [target.to(dtype)]
     zs = [z.to(dtype) for z in logits.unbind(0)]
     if spec.classes:
-        index = target[0]
-        if index.is_floating_point():
+        # Compared as floats, which takes a fraction of the time of int64. Fractions are cut off, as by `monai one_hot`.
+        index = target[0].to(dtype)
+        if target.is_floating_point():
             index = index.trunc()
         return zs, [(index == c).to(dtype) for c in range(len(zs))]
     return zs, [t.to(dtype) for t in target.unbind(0)]

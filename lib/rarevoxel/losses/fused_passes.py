@@ -22,7 +22,8 @@ Way = Literal["compiled", "chunked", "whole"]
 CHUNK = 2**17
 """Logits per chunk: the temporaries of a chunk stay in a core's second-level cache."""
 
-INLINE = {"realize_reads_threshold": 64, "realize_opcount_threshold": 64, "realize_acc_reads_threshold": 64}
+REALIZE = ("realize_reads_threshold", "realize_opcount_threshold", "realize_acc_reads_threshold")
+REPEATED = 64
 """Up to how many operations and reads the compiler repeats instead of writing a value out for a second use. Without
 bound the time to compile grows exponentially; what is written out stays in the cache, a chunk being small."""
 
@@ -107,7 +108,8 @@ def _sweep(sweep: Any, spec: FusedSpec, device: torch.device, way: Way) -> Sweep
     def run(*args: torch.Tensor) -> torch.Tensor:
         if device.type not in _failed:
             try:
-                return _compiled(sweep, spec, torch.get_num_threads())(*args)
+                found: torch.Tensor = _compiled(sweep, spec, torch.get_num_threads())(*args)
+                return found
             except Exception as error:  # Compilers fail in many ways; none is a reason to stop a training.
                 _failed.add(device.type)
                 said = str(error).partition("\n")[0]
@@ -122,13 +124,15 @@ def _compiled(sweep: FunctionType, spec: FusedSpec, threads: int) -> Sweep:
     """Return the sweep compiled for one loss; `threads` is part of the key because the loops are made for a number."""
 
     def bound(*args: torch.Tensor) -> torch.Tensor:
-        return sweep(spec, *args)
+        result: torch.Tensor = sweep(spec, *args)
+        return result
 
     # The versions dynamo keeps of a function are counted per code object: each loss gets one of its own.
     name = f"{sweep.__name__}_{abs(hash(spec)):x}_{threads}"
     own = FunctionType(bound.__code__.replace(co_name=name), globals(), name, None, bound.__closure__)
     known = set(torch._inductor.list_options())
-    options: dict[str, Any] = {name: at for name, at in INLINE.items() if name in known}
+    limit = 10**6 if spec.activation == "softmax" and len(spec.voxel) <= 4 else REPEATED
+    options: dict[str, Any] = {name: limit for name in REALIZE if name in known}
     compiled: Sweep = torch.compile(own, fullgraph=True, dynamic=True, options=options)
     return compiled
 

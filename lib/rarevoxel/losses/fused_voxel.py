@@ -88,13 +88,13 @@ def slope(kind: VoxelKind, v: Voxels, logit_eps: float) -> torch.Tensor:
 
 
 def exp(x: torch.Tensor) -> torch.Tensor:
-    """Return e^x by way of 2^x: the compiler writes an `exp` that is used twice out to memory, but not an `exp2`."""
-    return torch.exp2(x * LOG2_E)
+    """Return e^x, compiled by way of 2^x: an `exp` that is used twice is written out to memory, an `exp2` is not."""
+    return torch.exp2(x * LOG2_E) if torch.compiler.is_compiling() else torch.exp(x)
 
 
 def _log1p(a: torch.Tensor) -> torch.Tensor:
-    """Return ln(1 + a) of a in [0, 1]: in float32 by the series of `2 atanh(a / (2 + a))`, relative error 2e-8."""
-    if a.dtype == torch.float64:
+    """Return ln(1 + a) of a in [0, 1]; compiled in float32 by the series of `2 atanh(a / (2 + a))`, to 2e-8."""
+    if a.dtype == torch.float64 or not torch.compiler.is_compiling():
         return torch.log1p(a)
     s = a / (2 + a)
     square = s.square()
