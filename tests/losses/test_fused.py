@@ -163,6 +163,12 @@ def test_zero_logits_have_the_right_slope():
     torch.testing.assert_close(z.grad, torch.full_like(z, 0.5 / 16))
 
 
+def test_the_minimum_has_half_a_slope_where_both_are_equal():
+    z, t = torch.zeros(1, 2, 8), torch.full((1, 2, 8), 0.5)
+    for loss in (CompoundLoss("dice", TermOptions(soft_label=True)), CALFLoss("fisher")):
+        check(loss, z, t)
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 def test_only_the_arguments_and_a_few_numbers_are_kept(activation):
     for loss in (CompoundLoss("dice_focal", TermOptions(activation)), CALFLoss("bce_dice", **{activation: True})):
