@@ -20,12 +20,19 @@ logger = logging.getLogger(__name__)
 Way = Literal["compiled", "chunked", "whole"]
 
 CHUNK = 2**17
-"""Logits per chunk: the temporaries of a chunk stay in a core's second-level cache."""
+"""Logits per chunk and thread: the temporaries of a chunk stay in the cache."""
+
+COMPILED_CHUNK = 2**19
+"""The same of compiled sweeps, which have few temporaries, while every call of one costs some tens of microseconds."""
 
 REALIZE = ("realize_reads_threshold", "realize_opcount_threshold", "realize_acc_reads_threshold")
+"""Options: up to how many reads and operations the compiler repeats instead of writing a value out for a second use."""
+
 REPEATED = 64
-"""Up to how many operations and reads the compiler repeats instead of writing a value out for a second use. Without
-bound the time to compile grows exponentially; what is written out stays in the cache, a chunk being small."""
+REPEATED_SOFTMAX = 10**6
+REPEATED_CLASSES = 4
+"""Classes up to which a softmax is repeated without bound. With more the time to compile grows too fast; what is
+written out instead stays in the cache, a chunk being small."""
 
 Sweep = Callable[..., torch.Tensor]
 _failed: set[str] = set()
@@ -54,7 +61,7 @@ def all_sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: W
     sweep = _sweep(_sums, spec, logits.device, way)
     total = torch.zeros(*logits.shape[:2], SUMS, dtype=torch.float64, device=logits.device)
     for row, z, t in zip(total, logits, target, strict=True):
-        for part in _chunks(z):
+        for part in _chunks(z, way):
             row += sweep(z[:, part], t[:, part])
     return total
 
@@ -77,7 +84,7 @@ def gradient(
     sweep = _sweep(_slopes_into, spec, logits.device, way)
     result = torch.empty_like(logits)
     for out, z, t, w in zip(result, logits, target, weights, strict=True):
-        for part in _chunks(z):
+        for part in _chunks(z, way):
             sweep(z[:, part], t[:, part], w, out[:, part])
     return result
 
@@ -92,10 +99,11 @@ def _slopes_into(
     out.copy_(slopes(spec, logits, target, weights))
 
 
-def _chunks(logits: torch.Tensor) -> list[slice]:
+def _chunks(logits: torch.Tensor, way: Way) -> list[slice]:
     """Return near-equal parts of the voxels of one sample, `C N`."""
     voxels = logits.shape[1]
-    parts = max(round(logits.numel() / (CHUNK * torch.get_num_threads())), 1)
+    size = (COMPILED_CHUNK if way == "compiled" else CHUNK) * torch.get_num_threads()
+    parts = max(round(logits.numel() / size), 1)
     step = -(-voxels // parts)
     return [slice(start, start + step) for start in range(0, voxels, step)]
 
@@ -130,11 +138,18 @@ def _compiled(sweep: FunctionType, spec: FusedSpec, threads: int) -> Sweep:
     # The versions dynamo keeps of a function are counted per code object: each loss gets one of its own.
     name = f"{sweep.__name__}_{abs(hash(spec)):x}_{threads}"
     own = FunctionType(bound.__code__.replace(co_name=name), globals(), name, None, bound.__closure__)
+    limit = _repeated(spec)
     known = set(torch._inductor.list_options())
-    limit = 10**6 if spec.activation == "softmax" and len(spec.voxel) <= 4 else REPEATED
-    options: dict[str, Any] = {name: limit for name in REALIZE if name in known}
+    options: dict[str, Any] = {name: limit for name in REALIZE if name in known} if limit else {}
     compiled: Sweep = torch.compile(own, fullgraph=True, dynamic=True, options=options)
     return compiled
+
+
+def _repeated(spec: FusedSpec) -> int | None:
+    """Return the limit for `REALIZE`; None is the compiler's own, without which CALF's softmax compiles for minutes."""
+    if spec.activation == "one_vs_rest":
+        return None
+    return REPEATED_SOFTMAX if spec.activation == "softmax" and len(spec.voxel) <= REPEATED_CLASSES else REPEATED
 
 
 @functools.lru_cache(maxsize=1)
