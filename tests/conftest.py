@@ -16,7 +16,7 @@ import torch
 
 from rarevoxel.cases import SEQUENCES, discover
 from rarevoxel.config import AppConfig, build
-from rarevoxel.networks import build_network, save_weights
+from rarevoxel.networks import build_network, fast_dtype, save_weights
 from rarevoxel.phantom import Phantom, PhantomSpec, make_phantom, write_phantoms
 from rarevoxel.studies import write_studies
 
@@ -52,6 +52,11 @@ def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """Keep what tests cache, child processes among them, out of the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAREVOXEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured for the user stays untouched, and no test depends on it; servers of tests inherit that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAREVOXEL_PRECISION", str(fast_dtype(torch.device("cpu"))).removeprefix("torch."))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

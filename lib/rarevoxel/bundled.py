@@ -43,3 +43,8 @@ def _folder(name: Path, file: str, what: str) -> Path:
 def default_home() -> Path:
     """Return the folder where models, logs and history are kept unless `--home` names another; it need not exist."""
     return platformdirs.user_data_path("rarevoxel", appauthor=False)
+
+
+def default_cache() -> Path:
+    """Return the folder for what can be made again at any time, such as measurements; it need not exist."""
+    return platformdirs.user_cache_path("rarevoxel", appauthor=False)

@@ -155,6 +155,13 @@ class TrainingConfig:
         )
 
 
+PASSES = ("auto", "always")
+"""When an image is one pass: when it fits the window, or whenever it fits the memory."""
+
+PRECISIONS = ("auto", "bfloat16", "float32")
+"""What convolutions are computed in: what is measured to be faster, or one of the two."""
+
+
 @dataclass(frozen=True)
 class InferenceConfig:
     """How a mask is predicted.
@@ -166,6 +173,11 @@ class InferenceConfig:
         mirror: axes (0 to 2, of the oriented volume) along which the image is also predicted mirrored; the
             probabilities of all combinations are averaged, so each axis doubles the time.
         smallest_mm3: connected pieces of tumour below this volume are left out; 0 keeps everything.
+        single_pass: one of `PASSES`; `always` is for weights that were trained on patches as large as brains.
+        precision: one of `PRECISIONS`; the environment variable `RAREVOXEL_PRECISION` goes before it.
+        memory_mib: most memory one prediction may take, by which windows become smaller, down to half of `window`; 0
+            for half of what is free at the time.
+        cache_mib: most memory for preprocessed cases that are kept for the next click on them; 0 for none.
     """
 
     window: tuple[int, ...] = (96, 112, 96)
@@ -173,8 +185,16 @@ class InferenceConfig:
     threshold: float = 0.5
     mirror: tuple[int, ...] = ()
     smallest_mm3: float = 0.0
+    single_pass: str = "auto"
+    precision: str = "auto"
+    memory_mib: int = 0
+    cache_mib: int = 256
 
     def __post_init__(self) -> None:
+        _require(self.single_pass in PASSES, f"single_pass ({self.single_pass!r}) must be one of {PASSES}")
+        _require(self.precision in PRECISIONS, f"precision ({self.precision!r}) must be one of {PRECISIONS}")
+        for name in ("memory_mib", "cache_mib"):
+            _require(getattr(self, name) >= 0, f"{name} ({getattr(self, name)}) must be >= 0")
         _require(self.smallest_mm3 >= 0, f"smallest_mm3 ({self.smallest_mm3}) must be >= 0")
         _require(0 <= self.overlap <= 0.9, f"overlap ({self.overlap}) must lie between 0 and 0.9")
         axes = len(set(self.mirror)) == len(self.mirror) and set(self.mirror) <= {0, 1, 2}

@@ -20,7 +20,7 @@ from rarevoxel.config import AppConfig, NetworkConfig, Preprocessing
 from rarevoxel.errors import InputError, ModelError
 from rarevoxel.evaluation import region_dice
 from rarevoxel.inference import Engine
-from rarevoxel.inference import engine as engine_module
+from rarevoxel.inference import serving as serving_module
 from rarevoxel.inference import sources as sources_module
 from rarevoxel.labels import CLIENT_LABELS, labels_to_regions, regions_to_labels
 from rarevoxel.networks import build_network, save_weights
@@ -239,9 +239,10 @@ def test_preprocessing_comes_with_the_weights(
     config: AppConfig, tmp_path: Path, case_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[float] = []
-    real = engine_module.build_transforms
+    serving_module._chain.cache_clear()
+    real = serving_module.build_transforms
     monkeypatch.setattr(
-        engine_module,
+        serving_module,
         "build_transforms",
         lambda config, stage: sizes.append(config.preprocessing.spacing[0]) or real(config, stage),
     )

@@ -16,7 +16,6 @@ from rarevoxel.cases import SEQUENCES
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import InputError
 from rarevoxel.inference import Engine
-from rarevoxel.inference import windows as windows_module
 from rarevoxel.inference.task import SegmentationTask
 from rarevoxel.phantom import Phantom
 from rarevoxel.transforms import build_transforms
@@ -93,7 +92,8 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_offset_and_scale_change_nothing(
-    engine: Engine,
+    config: AppConfig,
+    tiny_weights: Path,
     phantom: Phantom,
     tmp_path: Path,
     write_case: Writer,
@@ -101,7 +101,8 @@ def test_offset_and_scale_change_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # With 8 bits of mantissa a network of random weights blows the smallest difference up.
-    monkeypatch.setattr(windows_module, "fast_dtype", lambda device: torch.float32)
+    monkeypatch.setenv("RAREVOXEL_PRECISION", "float32")
+    engine = Engine(config, [tiny_weights], device="cpu")
     plain = engine.predict(write_case(tmp_path / "plain", phantom.images, phantom.affine), with_probabilities=True)
     changed = [CHANGES[name](image) if index % 2 else image for index, image in enumerate(phantom.images)]
     other = engine.predict(write_case(tmp_path / "other", changed, phantom.affine), with_probabilities=True)

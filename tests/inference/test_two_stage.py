@@ -17,7 +17,6 @@ from torch import nn
 from rarevoxel.config import AppConfig, NetworkConfig, Preprocessing
 from rarevoxel.errors import ConfigError, InputError
 from rarevoxel.inference import Engine, predict_probabilities, two_stage
-from rarevoxel.inference import windows as windows_module
 from rarevoxel.inference.two_stage import CANDIDATES, FLOOR, combine, tune_threshold
 from rarevoxel.labels import labels_to_regions
 from rarevoxel.networks import (
@@ -333,7 +332,7 @@ def test_mirror_images_are_averaged_before_the_second_stage_acts(form: str) -> N
 
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows_module, "fast_dtype", lambda device: torch.float32)
+    monkeypatch.setenv("RAREVOXEL_PRECISION", "float32")
 
 
 def whole_only(config: AppConfig, seed: int) -> nn.Module:

@@ -130,6 +130,21 @@ def test_conf_says_what_the_gate_does_with_too_few_cases(build_app: Build) -> No
         build_app(too_few="never")
 
 
+def test_conf_says_what_networks_are_computed_in(build_app: Build) -> None:
+    assert build_app().app_config.inference.precision == "auto"
+    assert build_app(precision="float32").app_config.inference.precision == "float32"
+    with pytest.raises(ConfigError, match=r"precision \('half'\) must be one of"):
+        build_app(precision="half")
+
+
+def test_models_share_what_was_read_of_a_case(app: RareVoxelApp) -> None:
+    caches = {id(engine.cache) for engine in app.engines.values()}
+    assert len(caches) == 1
+    for model in ("calf", "dice_focal"):
+        Path(app.infer({"model": model, "image": CASE})["file"]).unlink()
+    assert len(app.engines["calf"].cache) == 1
+
+
 def test_conf_picks_models(build_app: Build) -> None:
     info = build_app(models="calf").info()
     assert list(info["models"]) == list(info["trainers"]) == list(info["scoring"]) == ["calf"]

@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import logging
-import math
+import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Compose
-from torch import nn
 
+from rarevoxel.cases import SEQUENCES
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
+from rarevoxel.inference.cache import VolumeCache
 from rarevoxel.inference.decide import decide
+from rarevoxel.inference.memory import voxels_in_memory
 from rarevoxel.inference.prediction import Prediction
+from rarevoxel.inference.serving import Clock, Prepared, Serving, Stamp, make_serving, stamp_of
 from rarevoxel.inference.sources import STARTER, Loaded, kept_versions, load_checked, sidecar_of, sources
 from rarevoxel.inference.windows import predict_probabilities
-from rarevoxel.networks import TwoStage, TwoStageNetwork
-from rarevoxel.transforms import Stage, build_transforms, missing_of
+from rarevoxel.transforms import missing_of
+from rarevoxel.volumes import write_volume
 
 logger = logging.getLogger(__name__)
 
-
-_Stamp = tuple[int, int, int] | None
-
-
-@dataclass(frozen=True)
-class _Serving:
-    network: nn.Module
-    transforms: Compose
-    multiple: int
-    info: dict[str, Any]
-    source: Path
-    stamp: _Stamp
-    version: str
-    sha256: str
-    two_stage: TwoStage | None = None
-
-    def model(self) -> dict[str, Any]:
-        """What an answer says about the weights."""
-        acted = {"two_stage": asdict(self.two_stage)} if self.two_stage else {}
-        known = {"weights": self.source.name, "version": self.version, "sha256": self.sha256}
-        return {**self.info, **known, **acted}
+_LITTLE = 24
 
 
 class Engine:
@@ -59,6 +40,8 @@ class Engine:
         paths: weight files in order of preference (published, then starter); the first that is whole serves, and
             before the starter the versions kept of the published file, see `rarevoxel.inference.sources.sources`.
         device: where the network runs; CUDA when None and there is one.
+        cache: where preprocessed cases are kept for the next prediction of one, by whatever engine shares it; None to
+            keep none.
 
     A weight file that cannot be read, or is not the one its checksum tells, never replaces weights that are already
     in service.
@@ -67,18 +50,29 @@ class Engine:
         warning: empty, or why other weights serve than those that were published.
     """
 
-    def __init__(self, config: AppConfig, paths: Sequence[Path], device: str | None = None) -> None:
+    def __init__(
+        self, config: AppConfig, paths: Sequence[Path], device: str | None = None, cache: VolumeCache | None = None
+    ) -> None:
         self.config = config
+        self.cache = VolumeCache(0) if cache is None else cache
         self.paths = tuple(paths)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._lock = threading.Lock()
         self.warning = ""
-        self._loaded: _Serving | None = None
-        self._seen: tuple[_Stamp, ...] = ()
+        self._loaded: Serving | None = None
+        self._seen: tuple[Stamp, ...] = ()
 
     def available(self) -> bool:
         """Say whether there are trained weights to serve."""
         return self._loaded is not None or any(True for _ in sources(self.paths))
+
+    def model(self) -> dict[str, Any]:
+        """Return what an answer would say about the weights now: among others `weights`, `version` and `sha256`.
+
+        Raises:
+            ModelError: if there are no usable weights.
+        """
+        return self._current().model()
 
     def predict(self, image: Path | Mapping[str, Path], *, with_probabilities: bool = False) -> Prediction:
         """Segment one case.
@@ -92,13 +86,38 @@ class Engine:
             InputError: if the case cannot be used, see `LoadSequencesd`.
             ModelError: if there are no usable weights.
         """
-        clock = _Clock()
-        loaded = self._current()
-        data = loaded.transforms({"image": image})["image"]
+        return self.predict_prepared(self.prepare(image), with_probabilities=with_probabilities)
+
+    def prepare(self, image: Path | Mapping[str, Path]) -> Prepared:
+        """Do the first part of `predict`, which reads files and needs no network, as a thread of its own may.
+
+        Args:
+            image: see `predict`.
+
+        Raises:
+            InputError, ModelError: see `predict`.
+        """
+        clock = Clock()
+        serving = self._current()
+        data = self.cache.get(image, serving.transforms, lambda files: serving.transforms({"image": files})["image"])
         clock.mark("pre")
-        probabilities = self._run(loaded, data)
+        return Prepared(serving, data, clock)
+
+    def predict_prepared(self, prepared: Prepared, *, with_probabilities: bool = False) -> Prediction:
+        """Do the second part of `predict`, with the weights that were in service at the first.
+
+        Args:
+            prepared: from `prepare`.
+            with_probabilities: see `predict`.
+
+        Raises:
+            UnavailableError: if the memory holds no window, see `choose_tiling`.
+        """
+        serving, data, clock = prepared.serving, prepared.data, prepared.clock
+        clock.go_on()
+        probabilities = self._run(serving, data)
         clock.mark("infer")
-        decided = decide(probabilities, data, loaded.transforms, self.config.inference, loaded.two_stage)
+        decided = decide(probabilities, data, serving.transforms, self.config.inference, serving.two_stage)
         labels = decided.paste(decided.labels[None])
         regions = decided.paste(decided.regions).numpy() if with_probabilities else None
         clock.mark("invert")
@@ -106,7 +125,7 @@ class Engine:
         prediction = Prediction(
             labels=labels[0].numpy(),
             affine=np.asarray(labels.affine, dtype=np.float64),
-            model=loaded.model(),
+            model=serving.model(),
             missing=missing_of(data),
             probabilities=regions,
             **{**found, "labels_ml": {name: found["labels_ml"][name] for name in self.config.labels}},
@@ -117,39 +136,48 @@ class Engine:
         return replace(prediction, latencies=clock.seconds())
 
     def warm_up(self) -> None:
-        """Load the weights and run the network once, so that the first click is not the slow one."""
-        loaded = self._current()
-        channels = 4
-        size = [max(loaded.multiple, 32 - 32 % loaded.multiple)] * 3
-        self._run(loaded, torch.zeros((channels, *size)))
+        """Load the weights and predict a little case once, so that the first click is not the slow one.
 
-    def _run(self, loaded: _Serving, image: torch.Tensor) -> torch.Tensor:
+        Files, transforms, network, the way back: all that a first prediction pays for once is paid for here.
+
+        Raises:
+            ModelError: see `predict`.
+        """
+        self._current()
+        with tempfile.TemporaryDirectory(prefix="rarevoxel-") as folder:
+            self.predict(_little_case(Path(folder)))
+
+    def _run(self, serving: Serving, image: torch.Tensor) -> torch.Tensor:
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image
         settings = self.config.inference
         with self._lock:
+            plain = plain.to(self.device)
             probabilities = predict_probabilities(
-                loaded.network,
-                plain[None].to(self.device),
+                serving.network,
+                plain[None],
                 mirror=settings.mirror,
                 window=settings.window,
                 overlap=settings.overlap,
-                multiple=loaded.multiple,
+                multiple=serving.multiple,
+                single_pass=settings.single_pass,
+                voxels=voxels_in_memory(plain, serving.bytes_per_voxel, settings.memory_mib),
+                dtype=serving.dtype,
             )
         return probabilities[0].cpu()
 
-    def _current(self) -> _Serving:
+    def _current(self) -> Serving:
         """The weights in service, chosen anew when a file has changed; a bad file leaves the old ones there."""
         with self._lock:
-            seen = tuple(_stamp(path) for path in (*self.paths, sidecar_of(self.paths[0])))
+            seen = tuple(stamp_of(path) for path in (*self.paths, sidecar_of(self.paths[0])))
             if self._loaded is None or seen != self._seen:
                 self._loaded = self._choose()
                 self._seen = seen
             return self._loaded
 
-    def _choose(self) -> _Serving:
+    def _choose(self) -> Serving:
         problem: ModelError | None = None
         for path, expected in sources(self.paths):
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             if self._loaded and (self._loaded.source, self._loaded.stamp) == (path, stamp):
                 chosen = self._loaded
             else:
@@ -168,15 +196,8 @@ class Engine:
         names = ", ".join(path.name for path in self.paths)
         raise ModelError(f"no trained weights ({names})", "train the model, or put the starter weights back")
 
-    def _load(self, loaded: Loaded, stamp: _Stamp) -> _Serving:
-        network, shape = loaded.network, loaded.config
-        config = replace(self.config, preprocessing=loaded.preprocessing, network=shape)
-        transforms, multiple, two_stage = build_transforms(config, Stage.INFER), shape.multiple, None
-        if isinstance(network, TwoStageNetwork):
-            multiple, two_stage = math.lcm(multiple, network.foreground_config.multiple), network.settings
-        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        version, sha256 = self._version(loaded), loaded.sha256
-        return _Serving(network, transforms, multiple, loaded.info, loaded.path, stamp, version, sha256, two_stage)
+    def _load(self, loaded: Loaded, stamp: Stamp) -> Serving:
+        return make_serving(loaded, self.config, stamp, self._version(loaded))
 
     def _version(self, loaded: Loaded) -> str:
         """The name of the version, or the start of the checksum of weights that are none."""
@@ -186,25 +207,12 @@ class Engine:
         return next(names, loaded.sha256[:12])
 
 
-def _stamp(path: Path) -> _Stamp:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-class _Clock:
-    """Seconds between marks."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self._marks: dict[str, float] = {}
-
-    def mark(self, name: str) -> None:
-        now = time.perf_counter()
-        self._marks[name] = round(now - self._last, 4)
-        self._last = now
-
-    def seconds(self) -> dict[str, float]:
-        return {**self._marks, "total": round(self._last - self._start, 4)}
+def _little_case(folder: Path) -> dict[str, Path]:
+    """Four files of a ball of noise, larger than the margin around it."""
+    rng = np.random.default_rng(0)
+    place = np.stack(np.meshgrid(*[np.arange(_LITTLE) - _LITTLE / 2] * 3, indexing="ij"))
+    ball = (place**2).sum(0) < (_LITTLE / 3) ** 2
+    files = {name: folder / f"{name}.nii.gz" for name in SEQUENCES}
+    for file in files.values():
+        write_volume(file, (ball * rng.integers(100, 200, ball.shape)).astype(np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
+    return files

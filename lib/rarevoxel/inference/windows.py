@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from rarevoxel.config import AppConfig
+from rarevoxel.inference.tiles import choose_tiling
 from rarevoxel.networks import fast_dtype
 
 
@@ -57,37 +59,61 @@ def predict_image(network: nn.Module, config: AppConfig, image: torch.Tensor) ->
         window=settings.window,
         overlap=settings.overlap,
         multiple=config.network.multiple,
+        single_pass=settings.single_pass,
     )[0].cpu()
 
 
 def predict_logits(
-    network: nn.Module, image: torch.Tensor, *, window: Sequence[int], overlap: float, multiple: int
+    network: nn.Module,
+    image: torch.Tensor,
+    *,
+    window: Sequence[int],
+    overlap: float,
+    multiple: int,
+    single_pass: str = "auto",
+    voxels: float = math.inf,
+    dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    """Run a network over an image.
+    """Run a network over an image, in one pass or in the windows of `choose_tiling`.
 
     Args:
         network: maps `(1, C, h, w, d)` to `(1, R, h, w, d)` for sizes that are multiples of `multiple`.
         image: `(1, C, H, W, D)` on the network's device.
         window: largest size predicted in one pass.
-        overlap: overlap of neighbouring windows when the image is larger.
+        overlap: least overlap of neighbouring windows when the image is larger.
         multiple: what spatial sizes must be divisible by.
+        single_pass: see `choose_tiling`.
+        voxels: most that the memory holds in one pass.
+        dtype: what convolutions are computed in; that of `fast_dtype` when None.
 
     Returns:
         float32 logits `(1, R, H, W, D)`.
+
+    Raises:
+        UnavailableError: see `choose_tiling`.
     """
     shape = image.shape[2:]
-    padding = [(-n) % multiple for n in shape]
-    if all(n + more == multiple for n, more in zip(shape, padding, strict=True)):
-        padding[-1] += multiple  # Instance normalisation needs more than one voxel at the deepest level.
-    flat = [p for pad in reversed(padding) for p in (0, pad)]
+    target = padded_shape(shape, multiple)
+    flat = [p for n, more in reversed(list(zip(shape, target, strict=True))) for p in (0, more - n)]
     padded = functional.pad(image, flat).contiguous(memory_format=torch.channels_last_3d)
-    dtype = fast_dtype(image.device)
+    tiling = choose_tiling(padded.shape[2:], window, overlap, multiple, single_pass=single_pass, voxels=voxels)
+    dtype = dtype or fast_dtype(image.device)
     with torch.inference_mode(), torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        if all(n <= w for n, w in zip(padded.shape[2:], window, strict=True)):
+        if tiling.count == 1:
             logits = network(padded)
         else:
-            roi = [min(max(w - w % multiple, multiple), n) for w, n in zip(window, padded.shape[2:], strict=True)]
-            if all(n == multiple for n in roi):
-                roi[-1] += multiple
-            logits = sliding_window_inference(padded, roi, 1, network, overlap=overlap, mode="gaussian")
+            logits = sliding_window_inference(padded, tiling.window, 1, network, overlap=overlap, mode="gaussian")
     return torch.as_tensor(logits).float()[:, :, : shape[0], : shape[1], : shape[2]]
+
+
+def padded_shape(shape: Sequence[int], multiple: int) -> tuple[int, ...]:
+    """Return the size an image is padded to before the network sees it.
+
+    Args:
+        shape: spatial size.
+        multiple: what the sizes must be divisible by.
+    """
+    padded = [n + (-n) % multiple for n in shape]
+    if all(n == multiple for n in padded):
+        padded[-1] += multiple  # Instance normalisation needs more than one voxel at the deepest level.
+    return tuple(padded)

@@ -21,6 +21,7 @@ from rarevoxel.datastore.proposals import Proposals
 from rarevoxel.datastore.server_lock import take_server_lock
 from rarevoxel.datastore.studies import StudiesDatastore
 from rarevoxel.errors import ForbiddenError, NotFoundError, RareVoxelError
+from rarevoxel.inference.cache import VolumeCache
 from rarevoxel.inference.engine import Engine
 from rarevoxel.inference.prediction import Prediction
 from rarevoxel.inference.task import SegmentationTask
@@ -57,7 +58,8 @@ class RareVoxelApp(MONAILabelApp):
     Args:
         app_dir: app folder; `model/` in it receives trained weights, `starter/` holds the first ones.
         studies: studies folder, see `rarevoxel.studies`.
-        conf: `--conf` pairs; `models` picks models by name, comma-separated, `too_few` is that of `GateConfig`.
+        conf: `--conf` pairs; `models` picks models by name, comma-separated, `too_few` is that of `GateConfig`,
+            `precision` that of `InferenceConfig`.
 
     Raises:
         ConfigError: for an `app.toml` that cannot be used, an unknown model or an unknown `--conf` key.
@@ -71,8 +73,10 @@ class RareVoxelApp(MONAILabelApp):
             redact_logs(Redactor.of(GuardConfig.from_environment(), app=app_dir))
         self.app_config = with_conf(load_config(self.app_folder / "app.toml"), conf)
         self.chosen = chosen_models(self.app_config, conf)
+        cache = VolumeCache(self.app_config.inference.cache_mib)
         self.engines = {
-            name: Engine(self.app_config, Places.of(self.app_folder, name).in_service) for name in self.chosen
+            name: Engine(self.app_config, Places.of(self.app_folder, name).in_service, cache=cache)
+            for name in self.chosen
         }
         super().__init__(
             app_dir=app_dir,

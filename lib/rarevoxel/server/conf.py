@@ -19,13 +19,15 @@ def with_conf(config: AppConfig, conf: Mapping[str, str]) -> AppConfig:
     Raises:
         ConfigError: for an unknown key or an impossible value.
     """
-    unknown = sorted(set(conf) - {"models", "too_few", "server_mode"})
+    unknown = sorted(set(conf) - {"models", "too_few", "precision", "server_mode"})
     if unknown:
-        msg = f"--conf {unknown}: unknown key, expected 'models' or 'too_few'"
+        msg = f"--conf {unknown}: unknown key, expected 'models', 'too_few' or 'precision'"
         raise ConfigError(msg, "for example --conf models calf")
-    if "too_few" not in conf:
-        return config
-    return replace(config, gate=replace(config.gate, too_few=conf["too_few"]))
+    if "too_few" in conf:
+        config = replace(config, gate=replace(config.gate, too_few=conf["too_few"]))
+    if "precision" in conf:
+        config = replace(config, inference=replace(config.inference, precision=conf["precision"]))
+    return config
 
 
 def chosen_models(config: AppConfig, conf: Mapping[str, str]) -> list[str]:

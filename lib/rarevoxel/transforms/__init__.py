@@ -7,7 +7,7 @@ from rarevoxel.transforms.clip import ClipPercentiles, ClipPercentilesd
 from rarevoxel.transforms.drop_rules import DropEmpty, DropFailedChecks, DropTiny
 from rarevoxel.transforms.filter import DatasetFilter, Dropped, FilterResult
 from rarevoxel.transforms.filter_rules import FILTER_NAMES, parse_filter
-from rarevoxel.transforms.load import LoadLabeld, LoadSequencesd, load_sequences, missing_of
+from rarevoxel.transforms.load import LoadLabeld, LoadSequencesd, load_sequences, missing_of, sequence_files
 from rarevoxel.transforms.normalize import NormalizeBrain, NormalizeBraind
 from rarevoxel.transforms.outliers import DropVolumeOutliers
 from rarevoxel.transforms.power import PowerTransform, PowerTransformd
@@ -55,6 +55,7 @@ __all__ = [
     "load_sequences",
     "missing_of",
     "parse_filter",
+    "sequence_files",
     "slice_items",
     "slices_by_case",
     "subsample_to_ratio",

@@ -92,12 +92,8 @@ class LoadLabeld(MapTransform):
 
 def load_sequences(source: Path | Mapping[str, Path]) -> MetaTensor:
     """Load one case; see `LoadSequencesd`."""
-    if isinstance(source, Mapping):
-        volumes = _read_files(source)
-    elif source.is_file() and read_channels(source) > 1:
-        volumes = _read_4d(source)
-    else:
-        volumes = _read_files(find_sequences(source))
+    files = sequence_files(source)
+    volumes = _read_files(files) if isinstance(files, Mapping) else _read_4d(files)
     grid = next(iter(volumes.values())).grid
     # Files hold the first axis fastest; kept so, nothing is turned over before the crop.
     image = np.zeros((len(SEQUENCES), *reversed(grid.shape)), np.float32).transpose(0, 3, 2, 1)
@@ -108,6 +104,17 @@ def load_sequences(source: Path | Mapping[str, Path]) -> MetaTensor:
     affine = torch.as_tensor(np.array(grid.affine))
     # A string, because that is what batches of images can be made of.
     return MetaTensor(torch.from_numpy(image), affine=affine, meta={_MISSING: missing})
+
+
+def sequence_files(source: Path | Mapping[str, Path]) -> Path | Mapping[str, Path]:
+    """Return what `load_sequences` reads: sequence name -> file, or one 4-D file.
+
+    Raises:
+        InputError: as `rarevoxel.cases.find_sequences`; voxels are not read.
+    """
+    if isinstance(source, Mapping) or (source.is_file() and read_channels(source) > 1):
+        return source
+    return find_sequences(source)
 
 
 def missing_of(image: torch.Tensor) -> tuple[str, ...]:
