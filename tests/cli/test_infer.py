@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,33 @@ def test_a_mask_with_what_is_to_say_about_it(
     assert Path(entry["mask"]).is_file()
     assert call(data, *where, "--force") == 0
     out, err = capsys.readouterr()
-    wt = f"one: WT {entry['regions_ml']['WT']:.1f} ml ({entry['confidence']['WT']:.2f}), TC "
-    assert out.startswith(wt)
+    wt = f"{entry['regions_ml']['WT']:.1f} ml ({entry['confidence']['WT']:.2f})"
+    assert out.splitlines()[0].split()[:5] == ["case", "mask", "WT", "TC", "ET"]
+    assert out.splitlines()[1].startswith(f"one   done  {wt}  ")
     assert all(finding in out for finding in entry["findings"])
+    assert out.endswith("\n\n1 done\n")
     assert "warning: one: t1c is missing: enhancing tumour cannot be seen reliably\n" in err
     assert call(data, *where) == 0
-    assert capsys.readouterr().out == "one: kept\n"
+    again, _ = capsys.readouterr()
+    assert again == out.replace("done", "kept")
+
+
+def test_a_bad_case_is_told_and_the_others_are_done(
+    data: Path, app_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data / "one", data / "bad")
+    (data / "bad" / "t2f.nii.gz").write_bytes(b"torn")
+    where = ("--out", tmp_path / "out", "--app", app_folder, "--home", tmp_path / "home")
+    assert call(data, *where, "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["counts"] == {"refused": 1, "done": 1}
+    assert list(found["cases"]) == ["one"]
+    assert "t2f.nii.gz" in found["refused"]["bad"]
+    assert call(data, *where) == 1
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[1].startswith("one   kept ")
+    assert rows[2].startswith("bad   refused ")
+    assert "t2f.nii.gz" in rows[2]
 
 
 def check_entry(entry: dict[str, Any]) -> None:
