@@ -16,39 +16,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from heads import SHAPE, write_head
 
-from rarevoxel.cases import SEQUENCES, discover
-from rarevoxel.phantom.examine import examine
-from rarevoxel.phantom.scene import draw_scene
+from rarevoxel.cases import discover
 from rarevoxel.server.client import LabelClient
 from rarevoxel.server.process import ServerProcess
 from rarevoxel.studies import write_studies
-from rarevoxel.volumes import write_volume
 
-SHAPE = (240, 240, 155)
-HEAD = (144, 184, 144)
 START_S = 300.0
-
-
-def write_case(folder: Path, seed: int) -> None:
-    """Write a head in the middle of a volume of the usual size, as whole numbers."""
-    rng = np.random.default_rng(seed)
-    scene = draw_scene(rng, HEAD, (1.0, 1.0, 1.0), "glioma")
-    images, _ = examine(scene, rng, missing=())
-    folder.mkdir(parents=True)
-    place = tuple(slice((n - h) // 2, (n - h) // 2 + h) for n, h in zip(SHAPE, HEAD, strict=True))
-    for name, image in zip(SEQUENCES, images, strict=True):
-        whole = np.zeros(SHAPE, dtype=np.int16)
-        whole[place] = np.where(image != 0, np.clip(np.rint(900 * image / image.max()), 1, None), 0)
-        write_volume(folder / f"{name}.nii.gz", whole, np.eye(4))
 
 
 def measure(rounds: int, model: str, seed: int) -> dict[str, Any]:
     """Start a server, click once and then `rounds` times; returns seconds."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        write_case(root / "source" / "head", seed)
+        write_head(root / "source" / "head", seed)
         write_studies(discover(root / "source"), root / "studies", labels=False, copy=True)
         with ServerProcess(root / "studies", home=root / "home", log=root / "log") as server:
             start = server.wait_until_ready(START_S)
