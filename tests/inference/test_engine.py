@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,11 +18,13 @@ import torch
 from torch import nn
 
 from rarevoxel.config import AppConfig, NetworkConfig, Preprocessing
-from rarevoxel.errors import InputError, ModelError
+from rarevoxel.errors import InputError, ModelError, UnavailableError
 from rarevoxel.evaluation import region_dice
 from rarevoxel.inference import Engine
+from rarevoxel.inference import engine as engine_module
 from rarevoxel.inference import serving as serving_module
 from rarevoxel.inference import sources as sources_module
+from rarevoxel.inference.cache import VolumeCache
 from rarevoxel.labels import CLIENT_LABELS, labels_to_regions, regions_to_labels
 from rarevoxel.networks import build_network, save_weights
 from rarevoxel.phantom import Phantom
@@ -273,6 +276,40 @@ def test_warm_up_loads_the_weights(config: AppConfig, tiny_weights: Path, monkey
     engine.warm_up()
     monkeypatch.setattr(sources_module, "load_weights", lambda *_: pytest.fail("loaded twice"))
     engine.warm_up()
+
+
+def test_a_bound_of_memory_makes_windows_smaller_and_then_says_no(
+    config: AppConfig, tiny_weights: Path, case_folder: Path
+) -> None:
+    def bound(mib: int) -> Engine:
+        inference = replace(config.inference, memory_mib=mib)
+        return Engine(replace(config, inference=inference), [tiny_weights], device="cpu")
+
+    seen: list[int] = []
+    engine = bound(6)
+    engine._current().network.register_forward_hook(lambda module, given, found: seen.append(given[0][0, 0].numel()))
+    engine.predict(case_folder)
+    prepared = engine.prepare(case_folder)
+    room = 6 * 2**20 - 16 * prepared.data.numel()
+    assert len(seen) > 1
+    assert max(seen) * prepared.serving.bytes_per_voxel <= room
+    with pytest.raises(UnavailableError, match="memory holds 0 voxels in one pass, the smallest window has"):
+        bound(1).predict(case_folder)
+
+
+def test_warm_up_goes_the_whole_road_and_leaves_nothing(
+    config: AppConfig, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    cache = VolumeCache(64)
+    engine = Engine(config, [tiny_weights], device="cpu", cache=cache)
+    decided: list[Any] = []
+    real = engine_module.decide
+    monkeypatch.setattr(engine_module, "decide", lambda *found: decided.append(real(*found)) or decided[-1])
+    engine.warm_up()
+    assert len(decided) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert len(cache) == 0, "nobody asks for the little case again"
 
 
 @pytest.mark.parametrize("levels", [3, 5, 6])

@@ -97,9 +97,12 @@ class Engine:
         Raises:
             InputError, ModelError: see `predict`.
         """
+        return self._prepare(image, self.cache)
+
+    def _prepare(self, image: Path | Mapping[str, Path], cache: VolumeCache) -> Prepared:
         clock = Clock()
         serving = self._current()
-        data = self.cache.get(image, serving.transforms, lambda files: serving.transforms({"image": files})["image"])
+        data = cache.get(image, serving.transforms, lambda files: serving.transforms({"image": files})["image"])
         clock.mark("pre")
         return Prepared(serving, data, clock)
 
@@ -145,7 +148,7 @@ class Engine:
         """
         self._current()
         with tempfile.TemporaryDirectory(prefix="rarevoxel-") as folder:
-            self.predict(_little_case(Path(folder)))
+            self.predict_prepared(self._prepare(_little_case(Path(folder)), VolumeCache(0)))
 
     def _run(self, serving: Serving, image: torch.Tensor) -> torch.Tensor:
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image

@@ -178,7 +178,7 @@ class RareVoxelApp(MONAILabelApp):
         for name, task in self._infers.items():
             try:
                 task.warm_up()
-            except RareVoxelError as error:
+            except (OSError, RareVoxelError) as error:
                 logger.warning("model %s: %s", name, error)
 
     @answering
