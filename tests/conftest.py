@@ -52,11 +52,8 @@ def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """Keep what tests cache, child processes among them, out of the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAREVOXEL_CACHE", str(tmp_path_factory.mktemp("cache")))
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is measured for the user stays untouched, and no test depends on it; servers of tests inherit that."""
-    with pytest.MonkeyPatch.context() as patch:
+        # No test depends on how fast the machine was in which precision.
         patch.setenv("RAREVOXEL_PRECISION", str(fast_dtype(torch.device("cpu"))).removeprefix("torch."))
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

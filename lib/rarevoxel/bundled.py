@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import platformdirs
@@ -46,5 +47,9 @@ def default_home() -> Path:
 
 
 def default_cache() -> Path:
-    """Return the folder for what can be made again at any time, such as measurements; it need not exist."""
-    return platformdirs.user_cache_path("rarevoxel", appauthor=False)
+    """Return the folder for what can be made again at any time, such as measurements; it need not exist.
+
+    It is the one that the environment variable `RAREVOXEL_CACHE` names, else in the user's cache folder.
+    """
+    named = os.environ.get("RAREVOXEL_CACHE")
+    return Path(named) if named else platformdirs.user_cache_path("rarevoxel", appauthor=False)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from rarevoxel.bundled import default_cache
 from rarevoxel.volumes import file_sha256, replace_file
 
 logger = logging.getLogger(__name__)
@@ -43,11 +41,8 @@ class ResultCache:
 
     @classmethod
     def of_user(cls) -> ResultCache:
-        """Return the cache in the folder the environment variable `RAREVOXEL_CACHE` names, else in the user's own."""
-        named = os.environ.get("RAREVOXEL_CACHE")
-        return cls(
-            (Path(named) if named else platformdirs.user_cache_path("rarevoxel", appauthor=False)) / "statistics"
-        )
+        """Return the cache in the user's cache folder, see `rarevoxel.bundled.default_cache`."""
+        return cls(default_cache() / "statistics")
 
     def recall(self, what: str, files: Sequence[Path]) -> Any | None:
         """Return what `seal` computed, if the files are the same, else None.
