@@ -19,7 +19,9 @@ def test_every_benchmark_is_there() -> None:
 def test_a_benchmark_gets_its_options_and_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
     before = sys.argv, list(sys.path)
     assert main(["bench", "losses", "--size", "8", "--rounds", "1", "--json"]) == 0
-    assert "ratios" in json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["size"], found["rounds"]) == (8, 1)
+    assert found["machine"]["threads"] >= 1
     assert (sys.argv, sys.path) == before
 
 
