@@ -95,5 +95,5 @@ def add_sinuses(head: Map, rng: np.random.Generator, depth: npt.NDArray[np.float
     sagittal = (np.abs(x) < radius * uneven) & (z > -0.1 * height)
     level = z + rng.uniform(0.25, 0.5) * height
     transverse = (np.abs(level) < radius * uneven) & (y < -rng.uniform(0.1, 0.4) * back)
-    outer = (head != Material.AIR) & (depth <= 1.6 * radius * uneven)
+    outer = (head != Material.AIR) & (depth <= min(1.6 * radius, 7) * uneven)  # However wide, they lie at the surface.
     head[outer & (sagittal | transverse)] = rng.choice((Material.MENINGES, Material.VESSEL))
