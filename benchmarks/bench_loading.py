@@ -15,40 +15,34 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from heads import write_head
 from measuring import exponent, interleaved, machine
 from monai.data import PersistentDataset
 from monai.transforms import Compose, RandCropByLabelClassesd, RandCropByPosNegLabeld
 
 from rarevoxel.bundled import bundled_app
-from rarevoxel.cases import SEQUENCES
 from rarevoxel.config import load_config
-from rarevoxel.phantom.examine import examine
-from rarevoxel.phantom.scene import draw_scene
 from rarevoxel.sampling import ClassCentresd, RandPatchesd
 from rarevoxel.training.case_cache import CaseCache, made_by
 from rarevoxel.transforms import build_case
-from rarevoxel.volumes import write_volume
+from rarevoxel.volumes import write_labels
 
 EDGE = 96
 KEYS = ("image", "label")
 DRAWS = ((64, 1), (96, 4))
 """Edges and numbers of the patches that are drawn at once."""
-SHAPE = (144, 184, 144)
 
 
-def write_case(folder: Path, shape: tuple[int, int, int]) -> dict[str, str]:
-    """Write a synthetic head at 1 mm, as whole numbers, and return its entry."""
-    rng = np.random.default_rng(0)
-    images, shown = examine(draw_scene(rng, shape, (1.0, 1.0, 1.0), "glioma"), rng, missing=())
-    for name, image in zip(SEQUENCES, images, strict=True):
-        scaled = np.where(image != 0, np.clip(np.rint(900 * image / image.max()), 1, None), 0)
-        write_volume(folder / f"{name}.nii.gz", scaled.astype(np.int16), np.eye(4))
-    write_volume(folder / "seg.nii.gz", shown.labels, np.eye(4))
+def write_case(folder: Path, scale: float) -> dict[str, str]:
+    """Write a synthetic head, larger or smaller, and return its entry."""
+    labels = write_head(folder, 0, mm=1 / scale)
+    write_labels(folder / "seg.nii.gz", labels, np.diag([1 / scale] * 3 + [1.0]))
     return {"id": folder.name, "image": str(folder / "t1c.nii.gz"), "label": str(folder / "seg.nii.gz")}
 
 
@@ -93,9 +87,10 @@ def measure(rounds: int, scales: tuple[float, ...] = (0.8, 0.9, 1.0)) -> dict[st
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         for scale in scales:
-            shape = tuple(max(EDGE, round(n * scale)) for n in SHAPE)
-            entry = write_case(root / f"case-{scale:g}", (shape[0], shape[1], shape[2]))
-            case = build_case(load_config(bundled_app() / "app.toml"))(dict(entry))
+            entry = write_case(root / f"case-{scale:g}", scale)
+            config = load_config(bundled_app() / "app.toml")
+            fine = replace(config, preprocessing=replace(config.preprocessing, spacing=(1 / scale,) * 3))
+            case = build_case(fine)(dict(entry))
             for edge, number in DRAWS:
                 timed = interleaved(draws(case, edge, number), rounds, title=f"draws at {scale:g}")
                 name = f"{number} of {edge}^3"
@@ -104,7 +99,7 @@ def measure(rounds: int, scales: tuple[float, ...] = (0.8, 0.9, 1.0)) -> dict[st
                     "ratio": {way: t.over(timed["ours"]).to_dict() for way, t in timed.items() if way != "ours"},
                 }
                 if (edge, number) == DRAWS[0]:
-                    growth.append((int(np.prod(shape)), timed["ours"].median))
+                    growth.append((case["label"].numel(), timed["ours"].median))
         calls, sizes = disk(entry, root)
         read = interleaved(calls, rounds, title="disk")
     return {

@@ -20,7 +20,7 @@ from typing import Any
 import measuring
 import numpy as np
 import statistics_peers as peers
-from statistics_cases import write_copies, write_head
+from statistics_cases import write_case, write_copies
 
 from rarevoxel.labels import CLIENT_LABELS
 from rarevoxel.statistics.cache import ResultCache
@@ -59,7 +59,7 @@ def against_peers(case: Path, rounds: int, names: list[str]) -> dict[str, Any]:
 
 def growth(root: Path, rounds: int) -> dict[str, Any]:
     """Time ours at several sizes of a case, and folders of several numbers of cases, and fit the exponents."""
-    cases = {f"{scale:g}": write_head(root / f"scale-{scale:g}", 1, scale) for scale in SCALES}
+    cases = {f"{scale:g}": write_case(root / f"scale-{scale:g}", 1, scale) for scale in SCALES}
     voxels = [read_labels(peers.files(case)[1]).size for case in cases.values()]
     found = measuring.interleaved(
         {name: partial(peers.ours, peers.case_at(case)) for name, case in cases.items()}, rounds, title="voxels"
@@ -82,7 +82,7 @@ def growth(root: Path, rounds: int) -> dict[str, Any]:
 
 def rescan(root: Path, cases: int, scale: float, rounds: int) -> dict[str, Any]:
     """Scan a folder anew, then again after one label map changed; the second scan must agree with a fresh one."""
-    folder = write_copies(root / "rescan", write_head(root / "rescan-source", 2, scale), cases)
+    folder = write_copies(root / "rescan", write_case(root / "rescan-source", 2, scale), cases)
     full, again, unchanged = [], [], []
     for number in range(rounds):
         cache = ResultCache(root / f"cache-{number}")
@@ -131,7 +131,7 @@ def measure(rounds: int, names: list[str], cases: int, scale: float) -> dict[str
     """Run all parts."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        case = write_head(root / "one" / "BraTS-GLI-00000-000", 0)
+        case = write_case(root / "one" / "BraTS-GLI-00000-000", 0)
         check(case)
         return {
             "shape": [4, *read_labels(peers.files(case)[1]).shape],

@@ -17,13 +17,14 @@ HEAD = (144, 184, 144)
 """Voxels of 1 mm of the volume, and of the head in its middle."""
 
 
-def write_head(folder: Path, seed: int, *, mm: float = 1.0) -> npt.NDArray[np.uint8]:
+def write_head(folder: Path, seed: int, *, mm: float = 1.0, prefix: str = "") -> npt.NDArray[np.uint8]:
     """Write a head in the middle of a volume of the usual size, as whole numbers, and return its label map.
 
     Args:
         folder: made for four compressed files.
         seed: of the head.
         mm: voxel size; the volume covers the same room with any.
+        prefix: of the file names.
     """
     rng = np.random.default_rng(seed)
     shape, head = (tuple(round(n / mm) for n in size) for size in (SHAPE, HEAD))
@@ -34,7 +35,7 @@ def write_head(folder: Path, seed: int, *, mm: float = 1.0) -> npt.NDArray[np.ui
     for name, image in zip(SEQUENCES, images, strict=True):
         whole = np.zeros(shape, dtype=np.int16)
         whole[place] = np.where(image != 0, np.clip(np.rint(900 * image / image.max()), 1, None), 0)
-        write_volume(folder / f"{name}.nii.gz", whole, affine)
+        write_volume(folder / f"{prefix}{name}.nii.gz", whole, affine)
     labels = np.zeros(shape, dtype=np.uint8)
     labels[place] = scene.labels
     return labels

@@ -8,17 +8,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from heads import write_head
 
-from rarevoxel.cases import SEQUENCES
-from rarevoxel.phantom.examine import examine
-from rarevoxel.phantom.scene import draw_scene
-from rarevoxel.volumes import write_labels, write_volume
-
-SHAPE = (240, 240, 155)
-HEAD_MM = (144.0, 184.0, 144.0)
+from rarevoxel.volumes import write_labels
 
 
-def write_head(folder: Path, seed: int, scale: float = 1.0) -> Path:
+def write_case(folder: Path, seed: int, scale: float = 1.0) -> Path:
     """Write four sequences and a label map as BraTS names them: a head in the middle of an empty volume.
 
     Args:
@@ -26,22 +21,8 @@ def write_head(folder: Path, seed: int, scale: float = 1.0) -> Path:
         seed: of the head.
         scale: of the number of voxels along each axis; 1 is 240 x 240 x 155 at 1 mm.
     """
-    rng = np.random.default_rng(seed)
-    shape = tuple(round(scale * n) for n in SHAPE)
-    head = tuple(8 * max(1, round(scale * mm / 8)) for mm in HEAD_MM)
-    spacing = tuple(mm / n for mm, n in zip(HEAD_MM, head, strict=True))
-    scene = draw_scene(rng, head, spacing, "glioma")
-    images, scene = examine(scene, rng, missing=())
-    place = tuple(slice((n - h) // 2, (n - h) // 2 + h) for n, h in zip(shape, head, strict=True))
-    affine = np.diag([*spacing, 1.0])
-    folder.mkdir(parents=True)
-    for name, image in zip(SEQUENCES, images, strict=True):
-        whole = np.zeros(shape, dtype=np.int16)
-        whole[place] = np.where(image != 0, np.clip(np.rint(900 * image / image.max()), 1, None), 0)
-        write_volume(folder / f"{folder.name}-{name}.nii.gz", whole, affine)
-    labels = np.zeros(shape, dtype=np.uint8)
-    labels[place] = scene.labels
-    write_labels(folder / f"{folder.name}-seg.nii.gz", labels, affine)
+    labels = write_head(folder, seed, mm=1 / scale, prefix=f"{folder.name}-")
+    write_labels(folder / f"{folder.name}-seg.nii.gz", labels, np.diag([1 / scale] * 3 + [1.0]))
     _age(folder)
     return folder
 

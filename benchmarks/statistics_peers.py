@@ -29,7 +29,7 @@ Found = dict[str, dict[str, tuple[float, ...]]]
 
 
 def files(case: Path) -> tuple[list[Path], Path]:
-    """Return the four sequences and the label map of a case that `write_head` wrote."""
+    """Return the four sequences and the label map of a case that `write_case` wrote."""
     return [case / f"{case.name}-{name}.nii.gz" for name in SEQUENCES], case / f"{case.name}-seg.nii.gz"
 
 
