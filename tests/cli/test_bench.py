@@ -23,13 +23,13 @@ def test_a_benchmark_gets_its_options_and_leaves_no_trace(
         "import sys\n\n\ndef main():\n    print(sys.argv, sys.path[0])\n    return 3\n"
     )
     monkeypatch.setattr("rarevoxel.bundled.bundled_benchmarks", lambda: tmp_path)
-    monkeypatch.delitem(sys.modules, "bench_losses", raising=False)
+    sys.modules.pop("bench_losses", None)
     before = sys.argv, list(sys.path)
     assert main(["bench", "losses", "--size", "8", "--json"]) == 3
     told = ["rarevoxel bench losses", "--size", "8", "--json"]
     assert capsys.readouterr().out == f"{told} {tmp_path}\n"
     assert (sys.argv, sys.path) == before
-    monkeypatch.delitem(sys.modules, "bench_losses")
+    del sys.modules["bench_losses"]
 
 
 def test_a_benchmark_explains_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
