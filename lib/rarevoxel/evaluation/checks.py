@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from rarevoxel.errors import InputError
+from rarevoxel.statistics.box import nonzero_box
 
 Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
@@ -71,8 +71,8 @@ def check_spacing(spacing: npt.ArrayLike) -> tuple[float, float, float]:
 
 def bounding_box(mask: Mask) -> Box | None:
     """Return the smallest box that holds every true voxel, or None if there is none."""
-    found = ndimage.find_objects(mask.view(np.uint8))
-    if not found:
+    found = nonzero_box(mask)
+    if found is None:
         return None
-    i, j, k = found[0]
+    i, j, k = found
     return i, j, k

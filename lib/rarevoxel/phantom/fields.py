@@ -35,10 +35,7 @@ def smooth_field(
         damping = np.exp(-0.5 * (2 * np.arange(modes) / modes) ** 2)
         bases.append((np.cos(math.pi * position[:, None] * np.arange(modes) + phase) * damping).astype(np.float32))
     field = rng.standard_normal(tuple(b.shape[1] for b in bases), dtype=np.float32)
-    for basis in bases:
-        field = np.tensordot(field, basis, axes=(0, 1))
-    field -= field.mean()
-    return np.asarray(field / max(float(field.std()), 1e-6), dtype=np.float32)
+    return _standardised(field, bases)
 
 
 def wave_field(
@@ -70,6 +67,12 @@ def wave_field(
     number = wavelength * np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
     field = rng.standard_normal(number.shape, dtype=np.float32)
     field *= np.exp(-0.5 * ((number - 1) / spread) ** 2).astype(np.float32)
+    return _standardised(field, bases)
+
+
+def _standardised(amplitudes: Array, bases: list[Array]) -> Array:
+    """Sum the waves of three axes, and bring the field to zero mean and unit variance."""
+    field = amplitudes
     for basis in bases:
         field = np.tensordot(field, basis, axes=(0, 1))
     field -= field.mean()

@@ -108,9 +108,9 @@ class CaseCache:
             place = None  # The chain says what is wrong.
         stored = _read(place) if place is not None else None
         if stored is None:
-            made = self.chain(dict(entry))
+            made: dict[str, Any] | Unreadable = self.chain(dict(entry))
             if isinstance(made, Unreadable) or place is None:
-                return made if isinstance(made, Unreadable) else dict(made)
+                return made
             stored = self._keep(made, place)
         return {**entry, **stored}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.distributed.elastic.utils.distributed import get_free_port
 from torch.multiprocessing.spawn import ProcessException, spawn
 
 from rarevoxel.config import AppConfig
@@ -57,7 +57,8 @@ def train_in_processes(
     if count < 2:
         return train_model(config, options, cases, places, two_stage=two_stage, user=user)
     logger.info("training in %d processes", count)
-    arguments = (count, _free_port(), config, options, list(cases), places, two_stage, user)
+    port = get_free_port()  # type: ignore[no-untyped-call]
+    arguments = (count, port, config, options, list(cases), places, two_stage, user)
     try:
         spawn(_take_part, arguments, nprocs=count)  # type: ignore[no-untyped-call]
     except ProcessException as error:  # Its text is a traceback; the stats say it better.
@@ -78,15 +79,13 @@ def _take_part(
     two_stage: str,
     user: str,
 ) -> None:
-    # What torchrun tells its processes.
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-    os.environ.update({"MASTER_ADDR": "127.0.0.1", **{key: str(value) for key, value in told.items()}})
+    tell_place(rank, count, port)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
     with joined():
         train_model(config, options, cases, places, two_stage=two_stage, user=user)
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def tell_place(rank: int, count: int, port: int) -> None:
+    """Tell this process, as torchrun would, which of `count` processes on this machine it is, and where they meet."""
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", **{key: str(value) for key, value in told.items()}})
