@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,6 +41,11 @@ class StreamSpec:
         diseased_share: how many crops are centred on disease.
         coarse_share: how many samples come from half the resolution.
         missing: probabilities of 0, 1, 2 and 3 missing sequences.
+        missed: how likely each sequence is the one that is missing. FLAIR shows the most, so a network that seldom does
+            without it never learns what the others show.
+        emptied_share: how many samples lack brain on some sides, as in a window that reaches beyond the head. Instance
+            normalisation sees how much of a window is empty, and must not mind.
+        emptied: the most that is taken from one side, as a share of the edge.
     """
 
     head_mm: tuple[float, float, float] = (144.0, 184.0, 144.0)
@@ -48,13 +53,16 @@ class StreamSpec:
     reuse: int = 6
     views: int = 2
     apart: int = 8
-    edges: tuple[tuple[int, ...], ...] = ((64, 96, 128, 144), (64, 80, 96, 112, 128), (64, 80, 96, 112))
+    edges: tuple[tuple[int, ...], ...] = ((64, 96, 128, 144), (80, 96, 112, 128), (64, 80, 96, 112))
     large: tuple[int, int, int] = (144, 160, 112)
-    large_share: float = 0.08
-    late_large_share: float = 0.3
-    diseased_share: float = 0.75
-    coarse_share: float = 0.08
-    missing: tuple[float, ...] = (0.7, 0.21, 0.07, 0.02)
+    large_share: float = 0.4
+    late_large_share: float = 0.7
+    diseased_share: float = 0.6
+    coarse_share: float = 0.12
+    missing: tuple[float, ...] = (0.64, 0.26, 0.08, 0.02)
+    missed: tuple[float, ...] = (0.18, 0.2, 0.2, 0.42)
+    emptied_share: float = 0.2
+    emptied: float = 0.35
 
 
 class PhantomStream(IterableDataset[Sample]):
@@ -137,8 +145,11 @@ class PhantomStream(IterableDataset[Sample]):
         """Return image and regions of an examination, mirrored or not, with what sequences are there."""
         count = int(rng.choice(len(self.spec.missing), p=self.spec.missing))
         image = image.clone()
-        image[rng.choice(4, size=count, replace=False)] = 0
+        image[rng.choice(4, size=count, replace=False, p=self.spec.missed)] = 0
         regions = torch.from_numpy(labels_to_regions(labels.numpy()).astype(np.float32))
+        if rng.random() < self.spec.emptied_share:
+            kept = kept_box(image.shape[1:], rng, self.spec.emptied)
+            image, regions = _only(image, kept), _only(regions, kept)
         if rng.random() < 0.5:
             image, regions = image.flip(1), regions.flip(1)
         return image, regions
@@ -166,6 +177,20 @@ def crop_box(scene: Scene, size: tuple[int, ...], rng: np.random.Generator, dise
     ]
     x, y, z = (slice(start, start + s) for start, s in zip(starts, size, strict=True))
     return x, y, z
+
+
+def kept_box(shape: Sequence[int], rng: np.random.Generator, most: float) -> Box:
+    """Draw a box that leaves up to `most` of the edge out on each side; on half of the sides nothing."""
+    starts, stops = ([int(rng.uniform(0, most) * n) if rng.random() < 0.5 else 0 for n in shape] for _ in range(2))
+    x, y, z = (slice(start, n - stop) for start, stop, n in zip(starts, stops, shape, strict=True))
+    return x, y, z
+
+
+def _only(tensor: torch.Tensor, box: Box) -> torch.Tensor:
+    """Return a copy that is 0 outside the box."""
+    kept = torch.zeros_like(tensor)
+    kept[(slice(None), *box)] = tensor[(slice(None), *box)]
+    return kept
 
 
 def _coarse(crop: Scene, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:

@@ -96,7 +96,7 @@ def _white_matter(scene: Scene, rng: np.random.Generator) -> Scene:
     """White-matter lesions of inflammatory or vascular kind: from three spots to a hundred."""
     count = int(np.clip(np.exp(rng.normal(3.2, 0.8)), 3, 110))
     add_lesions(scene, rng, count, float(np.exp(rng.uniform(np.log(15), np.log(150)))), float(rng.uniform(0.6, 1.3)))
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         add_bands(scene, rng, float(rng.uniform(2, 6)))
     return scene
 
@@ -126,13 +126,13 @@ PATIENTS: dict[str, Drawer] = {
 """Kinds of patients."""
 
 FREQUENCY: dict[str, float] = {
-    "glioma": 0.2,
-    "low_grade": 0.17,
-    "metastases": 0.14,
+    "glioma": 0.19,
+    "low_grade": 0.16,
+    "metastases": 0.13,
     "meningioma": 0.04,
     "operated": 0.05,
-    "white_matter": 0.3,
-    "both": 0.06,
+    "white_matter": 0.32,
+    "both": 0.07,
     "healthy": 0.04,
 }
 """How often each kind is drawn."""

@@ -13,8 +13,8 @@ from rarevoxel.phantom.scene.material import Material
 
 FULL_BOX = (slice(None),) * 3
 
-VISIBLE = 0.5
-"""Density from which an annotator would mark a lesion."""
+VISIBLE = 0.4
+"""Density from which an annotator would mark a lesion: below a half, as edges that fade are drawn wide."""
 
 
 def add_lesions(scene: Scene, rng: np.random.Generator, count: int, median_mm3: float, spread: float) -> None:
