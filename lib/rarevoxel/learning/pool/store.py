@@ -37,7 +37,7 @@ class ScoreStore:
         replace_file(self.folder / f"{score.case}.json", json.dumps(score.to_dict()).encode())
 
     def read(self) -> dict[str, CaseScore]:
-        """Return every score, by case; a file is read again only when it has changed. One that cannot be is left out."""
+        """Return every score, by case; a file is read again when it has changed, one that cannot be is left out."""
         try:
             entries = [entry for entry in os.scandir(self.folder) if entry.name.endswith(".json")]
         except FileNotFoundError:
