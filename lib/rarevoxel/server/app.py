@@ -26,7 +26,7 @@ from rarevoxel.inference.engine import Engine
 from rarevoxel.inference.prediction import Prediction
 from rarevoxel.inference.task import SegmentationTask
 from rarevoxel.labels import LabelScheme
-from rarevoxel.learning.scoring import RegionDiceScoring
+from rarevoxel.learning.scoring import RegionScoring
 from rarevoxel.learning.strategy import FirstCase, RandomCase
 from rarevoxel.report.gate import write_run_report
 from rarevoxel.server.background import follow_server, stop_with_server
@@ -123,9 +123,9 @@ class RareVoxelApp(MONAILabelApp):
         """Return the ways to pick the next sample."""
         return {"random": RandomCase(), "first": FirstCase()}
 
-    def init_scoring_methods(self) -> dict[str, RegionDiceScoring]:
-        """Return one score per model: its region Dice on the submitted labels."""
-        return {name: RegionDiceScoring(name, engine) for name, engine in self.engines.items()}
+    def init_scoring_methods(self) -> dict[str, RegionScoring]:
+        """Return one method per model: Dice, HD95, lesion F1 and label quality on the submitted labels."""
+        return {name: RegionScoring(name, engine) for name, engine in self.engines.items()}
 
     def init_batch_infer(self) -> Any:
         """Return batch inference that does not look for GPUs where there are none."""
@@ -220,7 +220,7 @@ class RareVoxelApp(MONAILabelApp):
 
     @answering
     def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
-        """Score a model on the submitted labels; see `RegionDiceScoring`.
+        """Score a model on the submitted labels; see `RegionScoring`.
 
         Raises:
             HttpError: 404 for an unknown method.
