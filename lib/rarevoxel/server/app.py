@@ -29,6 +29,7 @@ from rarevoxel.labels import LabelScheme
 from rarevoxel.learning.scoring import RegionScoring
 from rarevoxel.learning.strategy import FirstCase, RandomCase
 from rarevoxel.report.gate import write_run_report
+from rarevoxel.server.auto_training import USER, AutoTrainer
 from rarevoxel.server.background import follow_server, stop_with_server
 from rarevoxel.server.conf import chosen_models, with_conf
 from rarevoxel.server.guard.config import VARIABLE, GuardConfig
@@ -59,7 +60,7 @@ class RareVoxelApp(MONAILabelApp):
         app_dir: app folder; `model/` in it receives trained weights, `starter/` holds the first ones.
         studies: studies folder, see `rarevoxel.studies`.
         conf: `--conf` pairs; `models` picks models by name, comma-separated, `too_few` is that of `GateConfig`,
-            `precision` that of `InferenceConfig`.
+            `precision` that of `InferenceConfig`, `train_after` and `train_idle` are those of `AutoTrainingConfig`.
 
     Raises:
         ConfigError: for an `app.toml` that cannot be used, an unknown model or an unknown `--conf` key.
@@ -87,6 +88,7 @@ class RareVoxelApp(MONAILabelApp):
             version=__version__,
             labels=list(self.app_config.labels),
         )
+        self.auto_training = self._auto_trainer()
         # The host starts one scoring process per click; scores are asked for instead (POST /scoring/<model>).
         self._auto_update_scoring = False
 
@@ -153,12 +155,33 @@ class RareVoxelApp(MONAILabelApp):
         self._recover_models()
         super().on_init_complete()
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        self.auto_training.run()
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Return the receipt of the label that was saved, which becomes part of the reply."""
         logger.info("label of case %s saved", image_id)
         store = self._datastore
-        return store.receipt(image_id) if isinstance(store, StudiesDatastore) else {}
+        receipt = store.receipt(image_id) if isinstance(store, StudiesDatastore) else {}
+        if receipt.get("tag", DefaultLabelTag.FINAL.value) == DefaultLabelTag.FINAL.value and not receipt.get(
+            "unchanged"
+        ):
+            self.auto_training.corrected()
+        return receipt
+
+    def _auto_trainer(self) -> AutoTrainer:
+        # The endpoints of the host are needed by servers alone, not by the processes that train for them.
+        def start(model: str) -> None:
+            from rarevoxel.server.endpoints.tasks import launch_training
+
+            launch_training(self, model, {"client_id": USER})
+
+        def busy() -> bool:
+            from rarevoxel.server.endpoints.tasks import waiting
+
+            return bool(waiting("train"))
+
+        file = self.app_folder / "model" / "auto_training.json"
+        return AutoTrainer(self.app_config.auto_training, self.chosen, start, busy, file)
 
     def _note_interrupted(self) -> None:
         for name, task in self._trainers.items():
@@ -189,6 +212,7 @@ class RareVoxelApp(MONAILabelApp):
             HttpError: 404 for an unknown model or case, 422 for a case that cannot be used.
         """
         model = str(request.get("model") or "")
+        self.auto_training.used()
         self.check_model(model)
         store = datastore or self.datastore()
         check_image(request, store, self.sessions())
@@ -235,6 +259,7 @@ class RareVoxelApp(MONAILabelApp):
         Raises:
             HttpError: 404 for an unknown strategy.
         """
+        self.auto_training.used()
         strategy = str(request.get("strategy") or "random")
         _check_known("strategy", strategy, self._strategies)
         return super().next_sample({**request, "strategy": strategy})
