@@ -136,7 +136,9 @@ def train_starter(
         logger.info("going on after step %d", run.step)
     if run.step < steps:
         _train(run, config, out, file, recipe, workers, spec, device)
-    told = {"name": "starter", **recipe, "planned_steps": steps, "loss": run.loss} if steps else before["start"]
+    told = {"name": "starter", **recipe, "planned_steps": steps, "loss": run.loss}
+    if steps == 0:
+        told = {key: value for key, value in before["start"].items() if key != "sha256"}
     info = {**told, "operating_point": settle(run.average, config, seed=seed, spec=spec)}
     save_weights(out, run.average, config.network, config.preprocessing, info, half=True)
     file.path.unlink(missing_ok=True)
