@@ -8,7 +8,7 @@ from dataclasses import replace
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ConfigError
 
-KEYS = ("models", "too_few", "precision", "train_after", "train_idle")
+KEYS = ("models", "too_few", "precision", "train_after", "train_idle", "scoring")
 """What `--conf` takes."""
 
 
@@ -30,6 +30,10 @@ def with_conf(config: AppConfig, conf: Mapping[str, str]) -> AppConfig:
         config = replace(config, gate=replace(config.gate, too_few=conf["too_few"]))
     if "precision" in conf:
         config = replace(config, inference=replace(config.inference, precision=conf["precision"]))
+    if "scoring" in conf:
+        if conf["scoring"] not in ("on", "off"):
+            raise ConfigError(f"--conf scoring {conf['scoring']!r}: expected 'on' or 'off'")
+        config = replace(config, active=replace(config.active, scoring=conf["scoring"] == "on"))
     if "train_after" in conf:
         after = int(_number("train_after", conf["train_after"], "a whole number of corrections", whole=True))
         config = replace(config, auto_training=replace(config.auto_training, after=after))
