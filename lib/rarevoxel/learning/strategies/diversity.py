@@ -18,7 +18,7 @@ OPTIONS: Mapping[str, Option] = {"metric": METRICS}
 WITHOUT = "not scored yet, or without features, so in order of name behind those that have some"
 
 GREEDY = 100
-"""How many cases are chosen one after the other; nobody asks for a larger batch, and each costs a pass over the pool."""
+"""How many cases are chosen one after the other: nobody asks for a larger batch, and each is a pass over the pool."""
 
 _ROUND_OFF = 1e-12
 
