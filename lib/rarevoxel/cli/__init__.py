@@ -34,6 +34,7 @@ COMMANDS = (
     "history",
     "restore",
     "compare",
+    "simulate",
     "bench",
     "demo",
     "starter",
