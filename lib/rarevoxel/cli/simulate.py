@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--patch", type=_count, default=24, metavar="VOXELS", help="edge of a patch (default 24)")
     add("--batch-size", type=_count, default=2, metavar="N", help="patches per step (default 2)")
     add("--learning-rate", type=float, default=3e-3, metavar="X", help="peak learning rate (default 0.003)")
-    add("--pretraining", type=int, default=8, metavar="N", help="epochs of the common start (0: random; default 8)")
+    add("--pretraining", type=int, default=2, metavar="N", help="epochs of the common start (0: random; default 2)")
     add("--workers", type=_count, default=1, metavar="N", help="processes (default 1)")
     add("--figures", type=Path, metavar="FOLDER", help="write the charts as PNG too")
     add(
