@@ -157,13 +157,20 @@ class LesionMatcher:
             kept = np.ones(sizes.size, dtype=bool)
         found = np.bincount(self.labels[prediction], minlength=self.sizes.size + 1)[1:] >= self.overlap * self.sizes
         true = np.bincount(labels[self.truth], minlength=sizes.size + 1)[1:] >= self.overlap * sizes
-        truth_band, predicted_band = self._bands(self.sizes), self._bands(sizes)
+        truth_band, predicted_band = band_of(self.sizes * self.voxel_mm3), band_of(sizes * self.voxel_mm3)
         columns = (truth_band, truth_band[found], predicted_band[kept], predicted_band[kept & true])
         table = np.stack([np.bincount(column, minlength=len(SIZE_BANDS)) for column in columns], axis=1)
         return LesionCounts(tuple(_four(row) for row in table.tolist()))
 
-    def _bands(self, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-        return np.searchsorted(_EDGES_MM3, sizes * self.voxel_mm3, side="right")
+
+def band_of(volumes: npt.ArrayLike) -> npt.NDArray[np.intp]:
+    """Return the position in `SIZE_BANDS` of volumes in mm^3, of their shape.
+
+    Example:
+        >>> band_of([50, 100, 3000]).tolist()
+        [0, 1, 3]
+    """
+    return np.searchsorted(_EDGES_MM3, np.asarray(volumes, dtype=np.float64), side="right")
 
 
 def match_lesions(
