@@ -36,6 +36,7 @@ COMMANDS = (
     "compare",
     "bench",
     "demo",
+    "dashboard",
     "starter",
 )
 """Modules of this package, in the order `--help` lists them.
