@@ -169,7 +169,7 @@ class Poller(Client):
     def turn(self) -> None:
         """Ask all three."""
         self.ask("GET", "/info/")
-        self.ask("POST", "/activelearning/{strategy}", "/activelearning/random", json={})
+        self.ask("POST", "/activelearning/{strategy}", "/activelearning/random", json={"client_id": "load"})
         self.ask("GET", "/train/")
 
 

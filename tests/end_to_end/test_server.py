@@ -23,6 +23,7 @@ import pytest
 import requests
 from monailabel.client.client import MONAILabelClient, MONAILabelClientException
 
+from rarevoxel.learning.strategies import STRATEGIES
 from rarevoxel.studies import write_studies
 from rarevoxel.volumes import read_header, read_label_volume, read_labels
 
@@ -171,7 +172,7 @@ def test_info(server: Server, tmp_path: Path) -> None:
     info = server.client(tmp_path).info()
     assert "config" not in info
     assert list(info["models"]) == list(info["trainers"]) == MODELS
-    assert set(info["strategies"]) == {"random", "first"}
+    assert list(info["strategies"]) == list(STRATEGIES)
     assert info["models"]["calf"]["labels"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
     assert info["models"]["calf"]["type"] == "segmentation"
     for trainer in info["trainers"].values():

@@ -1,10 +1,7 @@
-"""Strategies and scores, on a datastore."""
+"""Scores, on a datastore."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,43 +13,7 @@ from rarevoxel.datastore.studies import StudiesDatastore
 from rarevoxel.evaluation import mean_dice, region_dice
 from rarevoxel.inference import Engine
 from rarevoxel.learning.scoring import RegionDiceScoring
-from rarevoxel.learning.strategy import FirstCase, RandomCase
 from rarevoxel.volumes import read_labels
-
-UNLABELLED = ["phantom-003", "phantom-006"]
-
-
-def label_all(datastore: StudiesDatastore, studies: Path) -> None:
-    label = studies / "labels" / "final" / "phantom-001.nii.gz"
-    for case in datastore.get_unlabeled_images():
-        datastore.save_label(case, str(label), "final", {})
-
-
-def test_first_is_first_by_name_and_nothing_when_all_is_done(studies: Path) -> None:
-    datastore = StudiesDatastore(str(studies))
-    assert sorted(datastore.get_unlabeled_images()) == UNLABELLED
-    assert FirstCase()({"strategy": "first"}, datastore) == {"id": "phantom-003"}
-    label_all(datastore, studies)
-    assert FirstCase()({"strategy": "first"}, datastore) is None
-    assert RandomCase()({"strategy": "random"}, datastore) is None
-
-
-def test_random_meets_every_unlabelled_case_and_no_other(studies: Path) -> None:
-    datastore = StudiesDatastore(str(studies))
-    random.seed(0)
-    met = Counter(RandomCase()({"strategy": "random"}, datastore)["id"] for _ in range(200))  # type: ignore[index]
-    assert set(met) == set(UNLABELLED)
-    assert min(met.values()) > 60  # Never served, so both are as likely.
-
-
-def test_random_prefers_what_was_not_served_lately(studies: Path) -> None:
-    datastore = StudiesDatastore(str(studies))
-    now = int(time.time())
-    for case, age in zip(UNLABELLED, (0, 1000), strict=True):
-        datastore.update_image_info(case, {"strategy": {"random": {"ts": now - age}}})
-    random.seed(0)
-    met = Counter(RandomCase()({"strategy": "random"}, datastore)["id"] for _ in range(100))  # type: ignore[index]
-    assert met["phantom-006"] > 90
 
 
 def test_scores_are_the_dice_of_the_prediction(studies: Path, config: AppConfig, tiny_weights: Path) -> None:

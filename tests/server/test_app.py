@@ -16,6 +16,7 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 
 from rarevoxel.errors import ConfigError
+from rarevoxel.learning.strategies import STRATEGIES
 from rarevoxel.losses import LOSS_NAMES
 from rarevoxel.phantom import Phantom
 from rarevoxel.server.app import RareVoxelApp
@@ -72,7 +73,7 @@ def test_info_is_what_slicer_expects(app: RareVoxelApp) -> None:
     assert "config" not in info, "3D Slicer takes a top-level config for a server too old for it"
     assert (info["name"], info["labels"]) == ("tiny", ["necrosis", "edema", "enhancing tumor"])
     assert list(info["models"]) == list(info["trainers"]) == list(info["scoring"]) == ["calf", "dice_focal"]
-    assert list(info["strategies"]) == ["random", "first"]
+    assert list(info["strategies"]) == list(STRATEGIES)
     assert info["train_stats"] == {"calf": {}, "dice_focal": {}}
     assert info["datastore"]["total"] == 6
     for model in info["models"].values():
@@ -173,7 +174,9 @@ def test_unknown_names_are_not_found(app: RareVoxelApp) -> None:
     refused(app.train, {"model": "nnunet"}, status=404, match=known)
     refused(app.bundle_path, "nnunet", status=404, match=known)
     refused(app.scoring, {"method": "dice"}, status=404, match=known)
-    refused(app.next_sample, {"strategy": "oldest"}, status=404, match=r"no strategy 'oldest', .*\['first', 'random'\]")
+    refused(
+        app.next_sample, {"strategy": "oldest"}, status=404, match=r"no strategy 'oldest', .*'first', 'random', 'rare'"
+    )
     refused(app.infer, {"model": "calf", "image": "nobody"}, status=404, match="no case 'nobody' in this datastore")
     assert app.bundle_path("calf") is None
 
@@ -329,9 +332,11 @@ def test_a_value_that_is_no_label_of_the_app_is_refused(app: RareVoxelApp, studi
 
 
 def test_next_sample_is_an_open_case_with_its_path(app: RareVoxelApp, studies: Path) -> None:
-    assert app.next_sample({"strategy": "first"}) == {"id": "phantom-003", "path": str(studies / "phantom-003.nii.gz")}
-    assert app.next_sample({"strategy": "random"})["id"] in {"phantom-003", "phantom-006"}
-    assert app.next_sample({})["id"] in {"phantom-003", "phantom-006"}
+    asked = {"client_id": "tests"}
+    found = app.next_sample({"strategy": "first", **asked})
+    assert (found["id"], found["path"]) == ("phantom-003", str(studies / "phantom-003.nii.gz"))
+    assert app.next_sample({"strategy": "random", **asked})["id"] == "phantom-006", "the other one is taken"
+    assert app.next_sample(asked)["id"] == "phantom-003"
 
 
 def test_scoring_writes_to_the_labels(app: RareVoxelApp) -> None:

@@ -74,6 +74,11 @@ class Engine:
         """
         return self._current().model()
 
+    def loaded_sha256(self) -> str:
+        """Return the checksum of the weights that are loaded; empty while none are, and none are loaded for it."""
+        loaded = self._loaded
+        return loaded.sha256 if loaded else ""
+
     def predict(self, image: Path | Mapping[str, Path], *, with_probabilities: bool = False) -> Prediction:
         """Segment one case.
 

@@ -26,8 +26,10 @@ from rarevoxel.inference.engine import Engine
 from rarevoxel.inference.prediction import Prediction
 from rarevoxel.inference.task import SegmentationTask
 from rarevoxel.labels import LabelScheme
+from rarevoxel.learning.leases import Leases
+from rarevoxel.learning.pool.gather import PoolSource
 from rarevoxel.learning.scoring import RegionDiceScoring
-from rarevoxel.learning.strategy import FirstCase, RandomCase
+from rarevoxel.learning.strategy import NextSample
 from rarevoxel.report.gate import write_run_report
 from rarevoxel.server.background import follow_server, stop_with_server
 from rarevoxel.server.conf import chosen_models, with_conf
@@ -35,6 +37,7 @@ from rarevoxel.server.guard.config import VARIABLE, GuardConfig
 from rarevoxel.server.guard.redact import Redactor, redact_logs
 from rarevoxel.server.http import HttpError, answering, answering_class
 from rarevoxel.server.readable import check_image
+from rarevoxel.server.sampling import make_strategies
 from rarevoxel.training.registry import Registry
 from rarevoxel.training.run import Places
 from rarevoxel.training.task import TumorTrainTask, check_patients
@@ -64,6 +67,11 @@ class RareVoxelApp(MONAILabelApp):
     Raises:
         ConfigError: for an `app.toml` that cannot be used, an unknown model or an unknown `--conf` key.
     """
+
+    leases: Leases | None = None
+    """Who has which case."""
+    pools: PoolSource | None = None
+    """What strategies choose from."""
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         follow_server()
@@ -119,9 +127,12 @@ class RareVoxelApp(MONAILabelApp):
         """Return one trainer per model."""
         return {name: TumorTrainTask(name, self.app_config, self.app_folder) for name in self.chosen}
 
-    def init_strategies(self) -> dict[str, Any]:
+    def init_strategies(self) -> dict[str, NextSample]:
         """Return the ways to pick the next sample."""
-        return {"random": RandomCase(), "first": FirstCase()}
+        self.leases, self.pools, strategies = make_strategies(
+            self.studies, self.app_folder, self.engines, self._datastore
+        )
+        return strategies
 
     def init_scoring_methods(self) -> dict[str, RegionDiceScoring]:
         """Return one score per model: its region Dice on the submitted labels."""
@@ -158,7 +169,10 @@ class RareVoxelApp(MONAILabelApp):
         """Return the receipt of the label that was saved, which becomes part of the reply."""
         logger.info("label of case %s saved", image_id)
         store = self._datastore
-        return store.receipt(image_id) if isinstance(store, StudiesDatastore) else {}
+        receipt = store.receipt(image_id) if isinstance(store, StudiesDatastore) else {}
+        if self.leases and receipt.get("tag", DefaultLabelTag.FINAL.value) == DefaultLabelTag.FINAL.value:
+            self.leases.release(image_id)
+        return receipt
 
     def _note_interrupted(self) -> None:
         for name, task in self._trainers.items():
@@ -175,6 +189,11 @@ class RareVoxelApp(MONAILabelApp):
                 logger.warning("the weights of %s could not be put in order: %s", name, error)
 
     def _warm_up(self) -> None:
+        try:
+            if self.pools:
+                self.pools.read(self.datastore())
+        except (OSError, RareVoxelError) as error:
+            logger.warning("scores and labels could not be read ahead: %s", error)
         for name, task in self._infers.items():
             try:
                 task.warm_up()
@@ -230,14 +249,13 @@ class RareVoxelApp(MONAILabelApp):
 
     @answering
     def next_sample(self, request: Mapping[str, Any]) -> Any:
-        """Pick the next case to label; an empty object when all are labelled.
+        """Pick the next case to label; an empty object when none is left. See `choose_sample`.
 
         Raises:
-            HttpError: 404 for an unknown strategy.
+            HttpError: 404 for an unknown strategy, 409 when others have all the cases, 422 for an impossible option.
         """
-        strategy = str(request.get("strategy") or "random")
-        _check_known("strategy", strategy, self._strategies)
-        return super().next_sample({**request, "strategy": strategy})
+        chosen = self.choose_sample(request)
+        return chosen if chosen.get("id") else {}
 
     def bundle_path(self, model: str | None) -> None:
         """Refuse unknown models before a background task is made of them (the host asks here first).
@@ -264,6 +282,22 @@ class RareVoxelApp(MONAILabelApp):
             raise HttpError(ForbiddenError(msg, "train the model, or put an earlier version back: rarevoxel rollback"))
         path: str | None = self._infers[model].get_path()
         return path
+
+    def choose_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Pick the next case to label and lease it to the client; see `NextSample`.
+
+        Returns:
+            What is told about the case, with its path; without an `id` when none is left.
+
+        Raises:
+            NotFoundError: for an unknown strategy.
+            RequestError: for an impossible option.
+            ConflictError: when other clients have all the cases.
+        """
+        strategy = str(request.get("strategy") or "random")
+        _check_known("strategy", strategy, self._strategies)
+        chosen: dict[str, Any] = self._strategies[strategy](request, self.datastore())
+        return {**chosen, "path": self.datastore().get_image_uri(chosen["id"])} if chosen.get("id") else chosen
 
     def check_model(self, model: str) -> None:
         """Raise unless a model of this name is offered.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -78,9 +79,27 @@ class CaseScore:
         """
         try:
             values = dict(record)
-            values["candidates"] = tuple(Candidate(**one) for one in values.get("candidates", ()))
-            values["features"] = tuple(float(value) for value in values.get("features", ()))
+            for name in _BY_REGION:
+                values[name] = {str(region): _finite(number) for region, number in values.get(name, {}).items()}
+            values["candidates"] = tuple(_candidate(one) for one in values.get("candidates", ()))
+            values["features"] = tuple(_finite(value) for value in values.get("features", ()))
             return cls(**values)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             msg = f"score of a case cannot be read: {error}"
             raise InputError(msg, "remove the file; the case is scored again") from error
+
+
+_BY_REGION = ("entropy", "mutual_information", "missed_ml", "confidence", "regions_ml")
+
+
+def _candidate(record: Mapping[str, Any]) -> Candidate:
+    numbers = {name: _finite(record[name]) for name in ("volume", "expected", "probability", "entropy")}
+    return Candidate(**{**record, **numbers})
+
+
+def _finite(value: Any) -> float:
+    """Return a number that can be sorted by and sent to clients; JSON from Python may hold NaN."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number

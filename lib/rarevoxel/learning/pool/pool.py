@@ -19,6 +19,7 @@ class Pool:
         labelled_volumes: region -> volume in mm^3 of the region in each label, zeros included; what S and K are of.
         labelled_features: case -> features of labelled cases, from the same weights as those of `scores`.
         doubts: labelled case -> how doubtful its label is, in [0, 1], and why; only for a review.
+        ages: case -> seconds since it was last handed out; a case that never was is not in it.
     """
 
     waiting: tuple[str, ...]
@@ -27,3 +28,4 @@ class Pool:
     labelled_volumes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     labelled_features: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     doubts: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    ages: Mapping[str, float] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,9 @@ Options = Mapping[str, Any]
 
 Option = list[str] | bool | int | float
 """A default as Slicer shows it: a list becomes a combo box whose first entry is the default, a bool a check box."""
+
+Kind = Literal["order", "scores", "labels"]
+"""What a ranking looks at: names and ages alone, a model's scores, or labels that may have to be looked at again."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,11 @@ class Ranking:
         rank: `(pool, options, rng) -> choices`, best first, every waiting case in it once; cases without a score come
             after those with one, with a reason that says so.
         options: name -> default, see `Option`.
+        kind: see `Kind`.
     """
 
     name: str
     description: str
     rank: Callable[[Pool, Options, np.random.Generator], list[Choice]]
     options: Mapping[str, Option] = field(default_factory=dict)
+    kind: Kind = "scores"

@@ -10,7 +10,6 @@ from typing import Any
 import anyio.to_thread
 import psutil
 from fastapi import APIRouter, Body, Request
-from monailabel.endpoints import activelearning as host_sample
 from monailabel.endpoints import batch_infer as host_batch
 from monailabel.endpoints import scoring as host_scoring
 from monailabel.endpoints import train as host_train
@@ -21,6 +20,7 @@ from rarevoxel.errors import BusyError, MalformedError, NotFoundError
 from rarevoxel.server.endpoints.context import body_object, told, user_of
 from rarevoxel.server.guard.params import COMMON, check_batch, check_keys, check_training
 from rarevoxel.server.guard.turns import Turns
+from rarevoxel.server.sampling import note_served
 
 router = APIRouter()
 _starting = threading.Lock()
@@ -31,11 +31,18 @@ _BODY = Body(None)
 def next_sample(request: Request, strategy: str, params: Any = _BODY) -> Any:
     """Pick the next case; where it lies on disk is told only on a server that nobody else reaches."""
     values = body_object(params)
-    known = app_instance()._strategies.get(strategy)
-    check_keys(values, (*COMMON, *(known.info().get("config", {}) if known else ())), "the body")
+    instance = app_instance()
+    known = instance._strategies.get(strategy)
+    check_keys(values, (*COMMON, *(known.options if known else ())), "the body")
     if user_of(request):
         values["client_id"] = user_of(request)
-    return told(request, host_sample.sample(strategy, values, user_of(request)))
+    chosen = instance.choose_sample({**values, "strategy": strategy})
+    if chosen.get("id"):
+        client = str(values.get("client_id") or "")
+        # What the answer says by itself comes last, so that no note about the image can stand in its place.
+        chosen = {**note_served(instance.datastore(), chosen["id"], strategy, client), **chosen}
+    told_why = {key: chosen[key] for key in ("reasons", "left_out") if key in chosen}
+    return told(request, {**chosen, **request.app.state.redactor().clean_deep(told_why)})
 
 
 @router.post("/train/{model}", tags=["Train"], summary="Start training a model")
