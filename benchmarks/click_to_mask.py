@@ -32,7 +32,9 @@ def measure(rounds: int, model: str, seed: int) -> dict[str, Any]:
         root = Path(temporary)
         write_head(root / "source" / "head", seed)
         write_studies(discover(root / "source"), root / "studies", labels=False, copy=True)
-        with ServerProcess(root / "studies", home=root / "home", log=root / "log") as server:
+        with ServerProcess(
+            root / "studies", home=root / "home", log=root / "log", options=("--conf", "scoring", "off")
+        ) as server:
             start = server.wait_until_ready(START_S)
             client = LabelClient(server.url, root / "masks")
             answers = [client.infer(model, "head") for _ in range(1 + rounds)]

@@ -70,7 +70,7 @@ class Site:
             self.studies,
             home=self.root / "home",
             log=log,
-            options=("--queue", str(QUEUE)),
+            options=("--queue", str(QUEUE), "--conf", "scoring", "off"),
             environment=self.environment,
         )
         process.__enter__()

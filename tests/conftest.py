@@ -42,6 +42,7 @@ CONFIG: dict[str, Any] = {
         "val_interval": 1,
     },
     "inference": {"window": [48, 48, 48]},
+    "active": {"scoring": False},  # Of the servers that tests start; a test of scoring turns it on.
 }
 
 Writer = Callable[..., Path]

@@ -236,6 +236,29 @@ class GateConfig:
         _require(self.keep >= 1, f"keep ({self.keep}) must be >= 1")
 
 
+SCORING_METHODS = ("tta", "dropout", "snapshots", "none")
+"""How a model is asked about a case nobody has labelled, see `rarevoxel.inference.ensemble`."""
+
+
+@dataclass(frozen=True)
+class ActiveConfig:
+    """How the server finds out which case to label next.
+
+    Args:
+        scoring: whether a process beside the server scores the cases.
+        method: one of `SCORING_METHODS`.
+        idle_s: seconds without a prediction for a client before scoring starts.
+    """
+
+    scoring: bool = True
+    method: str = "tta"
+    idle_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        _require(self.method in SCORING_METHODS, f"method ({self.method!r}) must be one of {SCORING_METHODS}")
+        _require(0 <= self.idle_s <= 86400, f"idle_s ({self.idle_s}) must lie between 0 and 86400 s")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """One model of the app.
@@ -270,6 +293,7 @@ class AppConfig:
         training: see `TrainingConfig`.
         gate: see `GateConfig`.
         inference: see `InferenceConfig`.
+        active: see `ActiveConfig`.
     """
 
     name: str = "rarevoxel"
@@ -282,6 +306,7 @@ class AppConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    active: ActiveConfig = field(default_factory=ActiveConfig)
 
     def __post_init__(self) -> None:
         expected = tuple(CLIENT_LABELS)[: len(self.labels)]

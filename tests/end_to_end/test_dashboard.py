@@ -53,7 +53,9 @@ def served(
     ScoreStore(studies / "scores" / "calf").write(
         CaseScore(OTHER, entropy={"WT": 0.25, "TC": 0.5, "ET": 0.75}, missed_ml={"ET": 0.3}, confidence={"ET": 0.5})
     )
-    with ServerProcess(studies, home=root / "home", log=root / "log", options=["--app", str(app)]) as process:
+    with ServerProcess(
+        studies, home=root / "home", log=root / "log", options=["--app", str(app), "--conf", "scoring", "off"]
+    ) as process:
         process.wait_until_ready(START_S)
         receipt = correct(process.url, studies, root)
         yield Served(process.url, studies, root / "home", receipt)

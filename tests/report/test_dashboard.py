@@ -255,9 +255,10 @@ def run(name: str, labels: int, published: bool, **dice: float) -> Run:
 
 
 def test_the_learning_curve_is_over_the_labels_and_marks_what_was_kept_back() -> None:
-    models = [Model("calf", "", "r2", runs=[run("r1", 5, False, WT=0.5, ET=0.2), run("r2", 9, True, WT=0.7, ET=0.4)])]
+    runs = [run("r1", 5, False, WT=0.5, ET=0.2), run("r2", 9, True, WT=0.7, ET=0.4), run("r3", 12, True, WT=0.8)]
+    models = [Model("calf", "", "r3", runs=runs)]
     ((chart,),) = learning_block(models).charts
-    assert chart.count("mark") == 4
+    assert chart.count("mark") == 5
     assert chart.count("open mark") == 2
     assert "c-ET" in chart
     assert "c-TC" not in chart

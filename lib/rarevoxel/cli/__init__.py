@@ -26,6 +26,7 @@ COMMANDS = (
     "token",
     "train",
     "infer",
+    "score",
     "evaluate",
     "models",
     "rollback",

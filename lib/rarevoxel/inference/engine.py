@@ -123,7 +123,7 @@ class Engine:
         """
         serving, data, clock = prepared.serving, prepared.data, prepared.clock
         clock.go_on()
-        probabilities = self._run(serving, data)
+        probabilities = self.run(serving, data)
         clock.mark("infer")
         decided = decide(probabilities, data, serving.transforms, self.config.inference, serving.two_stage)
         labels = decided.paste(decided.labels[None])
@@ -155,7 +155,20 @@ class Engine:
         with tempfile.TemporaryDirectory(prefix="rarevoxel-") as folder:
             self.predict_prepared(self._prepare(_little_case(Path(folder)), VolumeCache(0)))
 
-    def _run(self, serving: Serving, image: torch.Tensor) -> torch.Tensor:
+    def run(self, serving: Serving, image: torch.Tensor, *, mirror: Sequence[int] | None = None) -> torch.Tensor:
+        """Return what a network says of an image on its own grid, before it is resampled and decided.
+
+        Args:
+            serving: the weights, of `prepare` or others for the same grid.
+            image: `(4, h, w, d)`, prepared.
+            mirror: axes, see `InferenceConfig`; those of the configuration when None.
+
+        Returns:
+            float32 `(R, h, w, d)` on the CPU; with a second stage its foreground comes last and has not acted yet.
+
+        Raises:
+            UnavailableError: if the memory holds no window, see `choose_tiling`.
+        """
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image
         settings = self.config.inference
         with self._lock:
@@ -163,7 +176,7 @@ class Engine:
             probabilities = predict_probabilities(
                 serving.network,
                 plain[None],
-                mirror=settings.mirror,
+                mirror=settings.mirror if mirror is None else mirror,
                 window=settings.window,
                 overlap=settings.overlap,
                 multiple=serving.multiple,
@@ -172,6 +185,15 @@ class Engine:
                 dtype=serving.dtype,
             )
         return probabilities[0].cpu()
+
+    def serving_of(self, loaded: Loaded, version: str) -> Serving:
+        """Return other weights, ready to `run`.
+
+        Args:
+            loaded: the weights.
+            version: their name.
+        """
+        return make_serving(loaded, self.config, stamp_of(loaded.path), version)
 
     def _current(self) -> Serving:
         """The weights in service, chosen anew when a file has changed; a bad file leaves the old ones there."""

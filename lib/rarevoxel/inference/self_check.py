@@ -48,8 +48,8 @@ def expected_dice(probability: Probability, mask: Mask) -> float:
     return 2.0 * inside / (float(probability.sum(dtype=np.float64)) + np.count_nonzero(mask))
 
 
-def highest(probability: Probability, spacing: Sequence[float]) -> float:
-    """Return the highest mean of a probability `(H, W, D)` over a cube of about `SMOOTH_MM`.
+def smoothed(probability: Probability, spacing: Sequence[float]) -> Probability:
+    """Return the mean of a probability `(H, W, D)` over a cube of about `SMOOTH_MM` around every voxel.
 
     The cube has an odd number of voxels along each axis, at least one; beyond the border the outermost voxels go on.
 
@@ -58,7 +58,18 @@ def highest(probability: Probability, spacing: Sequence[float]) -> float:
         spacing: voxel size in mm.
     """
     size = [1 + 2 * max(0, round((SMOOTH_MM / s - 1) / 2)) for s in spacing]
-    return min(1.0, max(0.0, float(ndimage.uniform_filter(probability, size, mode="nearest").max(initial=0.0))))
+    means: Probability = ndimage.uniform_filter(probability, size, mode="nearest")
+    return means
+
+
+def highest(probability: Probability, spacing: Sequence[float]) -> float:
+    """Return the highest of `smoothed`, in [0, 1].
+
+    Args:
+        probability: `(H, W, D)` in [0, 1].
+        spacing: voxel size in mm.
+    """
+    return min(1.0, max(0.0, float(smoothed(probability, spacing).max(initial=0.0))))
 
 
 def region_confidence(

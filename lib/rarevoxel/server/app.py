@@ -31,13 +31,15 @@ from rarevoxel.learning.pool.gather import PoolSource
 from rarevoxel.learning.scoring import RegionDiceScoring
 from rarevoxel.learning.strategy import NextSample
 from rarevoxel.report.gate import write_run_report
-from rarevoxel.server.background import follow_server, stop_with_server
+from rarevoxel.server.background import do_before_stopping, follow_server, stop_with_server
 from rarevoxel.server.conf import chosen_models, with_conf
 from rarevoxel.server.guard.config import VARIABLE, GuardConfig
 from rarevoxel.server.guard.redact import Redactor, redact_logs
 from rarevoxel.server.http import HttpError, answering, answering_class
 from rarevoxel.server.readable import check_image
 from rarevoxel.server.sampling import make_strategies
+from rarevoxel.server.score_process import Order
+from rarevoxel.server.scorer import Scorer
 from rarevoxel.training.registry import Registry
 from rarevoxel.training.run import Places
 from rarevoxel.training.task import TumorTrainTask, check_patients
@@ -62,7 +64,10 @@ class RareVoxelApp(MONAILabelApp):
         app_dir: app folder; `model/` in it receives trained weights, `starter/` holds the first ones.
         studies: studies folder, see `rarevoxel.studies`.
         conf: `--conf` pairs; `models` picks models by name, comma-separated, `too_few` is that of `GateConfig`,
-            `precision` that of `InferenceConfig`.
+            `precision` that of `InferenceConfig`, `scoring` (`on` or `off`) that of `ActiveConfig`.
+
+    Attributes:
+        scorer: keeps the scores of the cases up to date, and knows how far it is.
 
     Raises:
         ConfigError: for an `app.toml` that cannot be used, an unknown model or an unknown `--conf` key.
@@ -95,6 +100,9 @@ class RareVoxelApp(MONAILabelApp):
             version=__version__,
             labels=list(self.app_config.labels),
         )
+        order = Order(app_dir, studies, tuple(self.chosen), dict(conf))
+        local = isinstance(self._datastore, StudiesDatastore)
+        self.scorer = Scorer.of(self.app_config, order, self.engines, self._trainers, enabled=local)
         # The host starts one scoring process per click; scores are asked for instead (POST /scoring/<model>).
         self._auto_update_scoring = False
 
@@ -164,6 +172,8 @@ class RareVoxelApp(MONAILabelApp):
         self._recover_models()
         super().on_init_complete()
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        do_before_stopping(self.scorer.stop)
+        self.scorer.start()
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Return the receipt of the label that was saved, which becomes part of the reply."""
@@ -209,6 +219,7 @@ class RareVoxelApp(MONAILabelApp):
         """
         model = str(request.get("model") or "")
         self.check_model(model)
+        self.scorer.touch()
         store = datastore or self.datastore()
         check_image(request, store, self.sessions())
         case = str(request["image"])

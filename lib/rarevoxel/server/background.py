@@ -52,8 +52,14 @@ def follow_server() -> None:
     To be called as early as possible. A process whose server is gone gets SIGTERM, as from a user, and is ended a
     second later if that was not enough.
     """
+    if is_background():
+        follow()
+
+
+def follow() -> None:
+    """Do what `follow_server` does in a process that this package starts for its server; nothing without a server."""
     server = os.environ.get(SERVER_PID, "")
-    if not is_background() or not server.isdigit():
+    if not server.isdigit():
         return
     if hasattr(os, "nice"):
         os.nice(NICENESS)

@@ -19,14 +19,18 @@ def with_conf(config: AppConfig, conf: Mapping[str, str]) -> AppConfig:
     Raises:
         ConfigError: for an unknown key or an impossible value.
     """
-    unknown = sorted(set(conf) - {"models", "too_few", "precision", "server_mode"})
+    unknown = sorted(set(conf) - {"models", "too_few", "precision", "scoring", "server_mode"})
     if unknown:
-        msg = f"--conf {unknown}: unknown key, expected 'models', 'too_few' or 'precision'"
+        msg = f"--conf {unknown}: unknown key, expected 'models', 'too_few', 'precision' or 'scoring'"
         raise ConfigError(msg, "for example --conf models calf")
     if "too_few" in conf:
         config = replace(config, gate=replace(config.gate, too_few=conf["too_few"]))
     if "precision" in conf:
         config = replace(config, inference=replace(config.inference, precision=conf["precision"]))
+    if "scoring" in conf:
+        if conf["scoring"] not in ("on", "off"):
+            raise ConfigError(f"--conf scoring {conf['scoring']!r}: expected 'on' or 'off'")
+        config = replace(config, active=replace(config.active, scoring=conf["scoring"] == "on"))
     return config
 
 

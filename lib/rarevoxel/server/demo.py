@@ -142,7 +142,7 @@ def run_demo(
     studies = work / "studies"
     say("prepare", f"{len(report.prepared)} synthetic cases, {len(report.labelled)} with labels")
     # So few hold-out cases can settle nothing; the demo publishes by the means and the verdict says so.
-    options = ("--conf", "models", MODEL, "--conf", "too_few", "publish_if_better")
+    options = ("--conf", "models", MODEL, "--conf", "too_few", "publish_if_better", "--conf", "scoring", "off")
     with ServerProcess(studies, home=work / "home", log=log, port=port, options=options) as server:
         seconds["start"] = server.wait_until_ready(START_SECONDS)
         client = LabelClient(server.url, work / "client")

@@ -16,6 +16,25 @@ logger = logging.getLogger(__name__)
 FOLDER = "scores"
 
 
+def store_of(studies: Path, model: str) -> ScoreStore:
+    """Return where the scores of a studies folder by one model are.
+
+    Args:
+        studies: studies folder.
+        model: model name.
+    """
+    return ScoreStore(studies / FOLDER / model)
+
+
+def stores_beside(studies: Path, model: str) -> list[ScoreStore]:
+    """Return where the scores by the other models are, as far as there are any."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(studies / FOLDER) if entry.is_dir() and entry.name != model)
+    except OSError:
+        return []
+    return [store_of(studies, name) for name in names]
+
+
 class ScoreStore:
     """The scores in a folder; one process writes, others read.
 

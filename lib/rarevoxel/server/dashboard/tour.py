@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -30,7 +30,7 @@ SHOWN = {DESKTOP: 2400, PHONE: 2600}
 
 _SETTLE_S = 300.0
 _MEASURING = "being measured"
-_NO_SCORES = "No case has been scored yet"
+_SCORING = ("No case has been scored yet", "to go")
 
 Say = Callable[[str, str], None]
 
@@ -77,9 +77,9 @@ def take_pictures(
         if epochs:
             stats = client.train(MODEL, {"loss": "auto", "max_epochs": epochs, "seed": 0}, check=server.check)
             say("train", str(stats.get("gate", {}).get("reason", stats.get("status"))))
-        _settle(f"{server.url}{HOME}", _MEASURING, _SETTLE_S)
+        _settle(f"{server.url}{HOME}", (_MEASURING,), _SETTLE_S)
         if scores_s:
-            _settle(f"{server.url}{HOME}", _NO_SCORES, scores_s)
+            _settle(f"{server.url}{HOME}", _SCORING, scores_s)
         return _visit(server.url, out, last, program, say)
 
 
@@ -102,12 +102,13 @@ def _one_off(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.roll(labels, 1, axis=0)
 
 
-def _settle(url: str, while_it_says: str, seconds: float) -> None:
+def _settle(url: str, while_it_says: Sequence[str], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with urlopen(url, timeout=60) as reply:
-            if while_it_says not in reply.read().decode("utf-8"):
-                return
+            html = reply.read().decode("utf-8")
+        if not any(words in html for words in while_it_says):
+            return
         time.sleep(1.0)
 
 

@@ -19,7 +19,7 @@ from rarevoxel.server.dashboard.helper import Helper
 from rarevoxel.server.dashboard.labels import FINAL, Labels
 from rarevoxel.server.dashboard.made import FOLDER, LabelSizes, Pictures
 from rarevoxel.server.dashboard.runs import Runs
-from rarevoxel.server.dashboard.waiting import WaitingCases
+from rarevoxel.server.dashboard.waiting import WaitingCases, scoring_of
 
 
 class DashboardView:
@@ -46,7 +46,7 @@ class DashboardView:
         self._pictures = Pictures((studies if writable else app.app_folder) / FOLDER, self.helper)
         self._labels = Labels(store.store, LabelSizes(self.helper), clean)
         self._runs = Runs(app.app_folder, clean)
-        self._waiting = WaitingCases(store.store, list(app.chosen), clean)
+        self._waiting = WaitingCases(store, app.pools, app.leases, clean)
         self._proposals = Proposals(studies)
         self._lock = threading.Lock()
 
@@ -65,11 +65,10 @@ class DashboardView:
         record = self._proposals.record(case) if self._proposals.find(case) else {}
         model = record.get("model")
         with self._lock:
-            score = self._waiting.scores()[1].get(case)
             view = CaseView(
                 case,
-                score=score,
-                lease=leases_of(self._app).get(case, ""),
+                score=self._waiting.score(case),
+                lease=self._waiting.leased(case),
                 labels=self._labels.of_case(case),
                 refused=self._labels.refused(case),
                 proposal=str(record.get("ts", "")) or ("yes" if self._proposals.find(case) else ""),
@@ -105,7 +104,7 @@ class DashboardView:
         versions, unmeasured = self._labels.versions(sorted(labelled))
         config = self._app.app_config
         return Dashboard(
-            queue=self._waiting.queue(list(tags), labelled, versions, leases_of(self._app), scoring_of(self._app)),
+            queue=self._waiting.queue(len(tags), self._clean(scoring_of(self._app.scorer.status()))),
             models=[self._runs.model(name, config.models[name].description) for name in self._app.chosen],
             labels=versions,
             refused=self._labels.refused(),
@@ -119,21 +118,6 @@ class DashboardView:
         if not path:
             raise NotFoundError(f"no case {case!r}", "GET /dashboard lists the cases")
         return Path(path)
-
-
-def leases_of(app: Any) -> dict[str, str]:
-    """Return case -> until when somebody has it, ISO 8601; empty where the app lends no cases."""
-    leases = getattr(app, "leases", None)
-    held = getattr(leases, "held", None)
-    return {str(case): str(until) for case, until in held().items()} if callable(held) else {}
-
-
-def scoring_of(app: Any) -> str:
-    """Return the state of the background scoring in a few words; empty where the app has none."""
-    scorer = getattr(app, "scorer", None)
-    status = getattr(scorer, "status", None)
-    found = status() if callable(status) else {}
-    return str(found.get("state", "")) if isinstance(found, dict) else ""
 
 
 def _made() -> str:

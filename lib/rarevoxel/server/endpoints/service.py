@@ -29,8 +29,10 @@ _STYLE = (
 @router.get("/health", summary="Say whether the server is up; open to everybody")
 def health(request: Request) -> Any:
     """Answer 200 as long as the process lives."""
+    scoring = "unknown"
     try:
         status = app_instance().datastore().status()
+        scoring = app_instance().scorer.status()["state"]
     except Exception as error:  # Whatever is wrong with the studies, the process is alive and says so.
         status = {"warnings": [f"the studies cannot be read ({type(error).__name__})"]}
     warnings = request.app.state.redactor().clean_deep(list(status.get("warnings", [])))
@@ -38,6 +40,7 @@ def health(request: Request) -> Any:
         "status": "warning" if warnings else "ok",
         "ready": not request.app.state.turns.closed,
         "version": __version__,
+        "scoring": scoring,
         "read_only": bool(status.get("read_only", False)),
         # What is wrong in detail is for those who may come in.
         "warnings": warnings if is_open(request) else len(warnings),
