@@ -40,7 +40,7 @@ from rarevoxel.report.dashboard.paging import PER_PAGE, page_of
 from rarevoxel.report.dashboard.queue import own_reasons, queue_block
 from rarevoxel.report.dashboard.sizes import shapes, sizes_block
 from rarevoxel.report.dashboard.words import duration, ml, when
-from rarevoxel.statistics import SizeStatistics
+from rarevoxel.statistics import SizeStatistics, select_branch
 
 SCORE = CaseScore(
     "case-2",
@@ -234,6 +234,10 @@ def test_sizes_say_branch_and_that_few_labels_are_noise() -> None:
     assert branch.text == "bce_dice"
     assert "the rule alone gives" in branch.lines[0]
     assert [len(group) for group in block.charts] == [3, 4]
+    after = [one.skewness for one in shapes(labels, "WT", lesions=False)]
+    expected = select_branch(after[2], SizeStatistics.from_sizes([1.0, 2.0, 9.0], bootstrap=0).kurtosis).value
+    assert math.isnan(after[0])
+    assert block.grids[1].rows[0][1].text == f"bce_dice after 1 to 2, {expected} after 3"
     enough = sizes_block(labels, minimum_n=3)
     assert enough.grids[0].rows[0][4].text == SizeStatistics.from_sizes([1.0, 2.0, 9.0], minimum_n=3).branch.value
 

@@ -12,7 +12,7 @@ from rarevoxel.report.dashboard.blocks import Block, Cell, Grid
 from rarevoxel.report.dashboard.charts import Series, histogram, line_chart
 from rarevoxel.report.dashboard.data import LabelVersion, current
 from rarevoxel.report.dashboard.words import count, ml, number
-from rarevoxel.statistics import SizeStatistics
+from rarevoxel.statistics import Branch, SizeStatistics, select_branch
 from rarevoxel.statistics.moments import Moments
 
 POINTS = 40
@@ -35,6 +35,11 @@ class Shape:
     labels: int
     skewness: float
     kurtosis: float
+
+    @property
+    def branch(self) -> Branch:
+        """The branch of CALF that the rule gives for them, however few they are."""
+        return select_branch(self.skewness, self.kurtosis)
 
 
 def shapes(labels: Sequence[LabelVersion], region: str, *, lesions: bool, points: int = POINTS) -> list[Shape]:
@@ -64,6 +69,22 @@ def shapes(labels: Sequence[LabelVersion], region: str, *, lesions: bool, points
     return found
 
 
+def branches(found: Sequence[Shape]) -> str:
+    """Return which branch the rule gave after how many labels.
+
+    Example:
+        >>> branches([Shape(1, float("nan"), float("nan")), Shape(2, 0.0, -2.0), Shape(3, 1.2, 0.0)])
+        'bce_dice after 1 to 2, log10 after 3'
+    """
+    runs: list[tuple[Branch, int, int]] = []
+    for one in found:
+        if runs and runs[-1][0] is one.branch:
+            runs[-1] = (one.branch, runs[-1][1], one.labels)
+        else:
+            runs.append((one.branch, one.labels, one.labels))
+    return ", ".join(f"{b.value} after {start}" + (f" to {end}" if end != start else "") for b, start, end in runs)
+
+
 def sizes_block(labels: Sequence[LabelVersion], *, unmeasured: int = 0, minimum_n: int = 20) -> Block:
     """Return the block of the sizes.
 
@@ -91,9 +112,10 @@ def sizes_block(labels: Sequence[LabelVersion], *, unmeasured: int = 0, minimum_
         )
         for region in REGIONS
     ]  # fmt: skip
-    curves = []
+    curves, chosen = [], {}
     for lesions, what in ((False, "region volumes"), (True, "lesion sizes")):
         by_region = {region: shapes(labels, region, lesions=lesions) for region in REGIONS}
+        chosen[what] = {region: branches(found) for region, found in by_region.items()}
         curves += [
             line_chart(
                 [Series(region, [(p.labels, getattr(p, name)) for p in found]) for region, found in by_region.items()],
@@ -102,8 +124,10 @@ def sizes_block(labels: Sequence[LabelVersion], *, unmeasured: int = 0, minimum_
             )
             for name, letter in (("skewness", "S"), ("kurtosis", "K"))
         ]  # fmt: skip
+    history = [[Cell(region), *(Cell(chosen[what][region]) for what in chosen)] for region in REGIONS]
+    rule = Grid(("region", *chosen), history, "The branch that the rule gives after so many labelled cases")
     hint = waiting if unmeasured else ""
-    return Block("sizes", title, text=text, hint=hint, charts=[histograms, curves], grids=[Grid(header, rows)])
+    return Block("sizes", title, text=text, hint=hint, charts=[histograms, curves], grids=[Grid(header, rows), rule])
 
 
 def _row(newest: Sequence[LabelVersion], region: str, minimum_n: int) -> list[Cell]:

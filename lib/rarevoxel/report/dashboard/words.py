@@ -45,7 +45,7 @@ def duration(seconds: float) -> str:
     """Return seconds as a duration.
 
     Example:
-        >>> duration(45), duration(200), duration(7300)
+        >>> duration(45), duration(200), duration(7320)
         ('45 s', '3 min 20 s', '2 h 2 min')
     """
     whole = round(seconds)
