@@ -325,7 +325,7 @@ def test_findings_of_the_newest_versions_and_refusals() -> None:
 def test_the_page_of_a_case() -> None:
     labels = [version("case-2", 1, 1, 500.0, effort=effort_record(8), findings=[{"code": "hole", "message": "one"}])]
     html = case_html(CaseView("case-2", SCORE, labels=labels, proposal="2026-01-01T00:00:00+00:00", weights="r2"))
-    text = text_of(html)
+    text = plain(text_of(html))
     assert 'src="/dashboard/cases/case-2/picture"' in html
     assert "outlines of proposal and label" in text
     assert "2026-01-01 00:00 UTC, by r2" in text

@@ -14,7 +14,7 @@ from rarevoxel.report.dashboard.models import learning_block, models_block
 from rarevoxel.report.dashboard.paging import Turn
 from rarevoxel.report.dashboard.queue import own_reasons, queue_block
 from rarevoxel.report.dashboard.sizes import sizes_block
-from rarevoxel.report.dashboard.words import HOME, by_region, duration, ml, number, picture_of, when
+from rarevoxel.report.dashboard.words import HOME, by_region, duration, ml, number, picture_of, unbroken, when
 
 NOT_CLINICAL = "Research software: not a medical device, not for clinical use."
 
@@ -140,7 +140,7 @@ def _versions(view: CaseView) -> Block:
 def _version_row(one: LabelVersion) -> list[Cell]:
     name = f"version {one.version}" if one.version else "no history"
     head = Cell(name, lines=(when(one.ts), "removed" if one.removed else one.reason))
-    volumes = by_region({region: size / 1000 for region, size in one.volumes.items()}, "{:.2f} ml")
+    volumes = by_region({region: size / 1000 for region, size in one.volumes.items()}, "{:.2f}\u00a0ml")
     effort = read_effort(one.effort)
     note = str(one.effort.get("note") or "")
     noticed = [f"{finding_cell(f).text}: {f.get('message', '')} {place_of(f)}".strip() for f in one.findings]
@@ -149,4 +149,4 @@ def _version_row(one: LabelVersion) -> list[Cell]:
         return [head, Cell(volumes), Cell(note or "not measured"), Cell(""), found]
     changed, lesions, regions = described(effort)
     lines = (f"lesions: {lesions}", *regions, *([note] if note else []))
-    return [head, Cell(volumes), Cell(changed, lines=lines), Cell(duration(effort.seconds)), found]
+    return [head, Cell(volumes), Cell(changed, lines=lines), Cell(unbroken(duration(effort.seconds))), found]

@@ -25,7 +25,7 @@ from rarevoxel.volumes import read_volume
 DESKTOP, PHONE = (1280, 900), (390, 844)
 """Width and height of the windows, in pixels."""
 
-SHOWN = {DESKTOP: 2400, PHONE: 2600}
+SHOWN = {DESKTOP: 1900, PHONE: 2400}
 """Pixels of height kept of a picture of the first page: what fits into a document."""
 
 _SETTLE_S = 300.0
