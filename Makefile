@@ -11,7 +11,7 @@ EXTRAS = label,dev
 PHANTOMS = --cases 12 --seed 11 --size 72 88 72 --spacing 2 --severity moderate --labelled 6 --prefix sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test faults fuzz load lint bench starter sample-data clean
+.PHONY: help setup serve demo test faults fuzz load lint bench dashboard starter sample-data clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -63,6 +63,9 @@ lint: setup ## check style and types
 
 bench: setup ## time the losses against their peers
 	@"$(BIN)/rarevoxel" bench losses
+
+dashboard: setup ## take the README's pictures of the dashboard (needs Chromium; some minutes)
+	@"$(BIN)/rarevoxel" dashboard --screenshots docs/pictures
 
 # Volumes come and go with every step: without these glibc gives their memory back each time, and half a core is lost.
 KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=68719476736 MALLOC_TOP_PAD_=268435456

@@ -30,6 +30,8 @@ def redactor() -> Redactor:
         ("filename='John Doe 1960.nii.gz'", "filename='<file #>.nii.gz'"),
         ("file john_doe.seg.nrrd", "file <file #>.seg.nrrd"),
         ("patient Doe^John^^Dr", "patient <name #>"),
+        ("an island of 8 mm^3, 2.5cm^2", "an island of 8 mm^3, 2.5cm^2"),
+        ("patient Cmm^Doe, patient mm^3rd", "patient <name #>, patient <name #>"),
         ("no /mnt/pacs/doe/scan.dcm here", "no <path #> here"),
         ("C:\\Users\\doe\\x.nii", "<path #>"),
         ("POST /infer/calf -> 200, see GET /docs", "POST /infer/calf -> 200, see GET /docs"),

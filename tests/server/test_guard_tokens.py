@@ -124,6 +124,28 @@ def test_without_a_good_token_nobody_comes_in(store: TokenStore) -> None:
     refused(ask("GET", "/info/", headers=bearer(token)), 401, "revoked")
 
 
+def test_a_browser_asks_for_the_token_where_pages_only_show(store: TokenStore) -> None:
+    token, weak = store.add("anna", Role.TRAIN, 30), "rv_wrong"
+    ask = Guarded(home=str(store.path.parent))
+    refusal = ask("GET", "/dashboard")
+    refused(refusal, 401, "no token")
+    assert refusal.headers["www-authenticate"].startswith('Basic realm="rarevoxel')
+    for path in ("/dashboard", "/dashboard?queue=2&labels=3", "/dashboard/cases/c-1", "/dashboard/cases/c-1/picture"):
+        assert ask("GET", path, auth=("anybody", token)).status_code == 200, path
+        assert ask("GET", path, headers=bearer(token)).status_code == 200
+    assert ask.inner.user == "anna"
+    refused(ask("GET", "/dashboard", auth=("anna", weak)), 401, "unknown, revoked or expired")
+    for header in ("Basic", "Basic ***", "Basic " + "x" * 5, "Basic /w=="):
+        refused(ask("GET", "/dashboard", headers={"authorization": header}), 401, "no token")
+    # A browser would send it along with whatever another page makes it send.
+    for method, path in (("GET", "/info/"), ("POST", "/train/calf"), ("DELETE", "/datastore/label?id=c&tag=final")):
+        refusal = ask(method, path, auth=("anna", token))
+        refused(refusal, 401, "no token")
+        assert refusal.headers["www-authenticate"] == "Bearer"
+    refused(ask("GET", "/dashboard?queue=0", headers=bearer(token)), 400, "1 to 99999")
+    refused(ask("GET", "/dashboard/cases/..%2Fx", headers=bearer(token)), 400)
+
+
 def test_an_open_server_is_open_to_this_machine_only(tmp_path: Path) -> None:
     assert Guarded(home=str(tmp_path))("DELETE", "/datastore/image?id=a").status_code == 200
     refused(Guarded(home=str(tmp_path), client="10.0.0.9")("GET", "/info/"), 401, "other machines")

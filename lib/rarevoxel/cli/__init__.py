@@ -38,6 +38,7 @@ COMMANDS = (
     "simulate",
     "bench",
     "demo",
+    "dashboard",
     "starter",
 )
 """Modules of this package, in the order `--help` lists them.

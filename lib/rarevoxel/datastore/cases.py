@@ -25,6 +25,10 @@ _GRID_TOLERANCE_MM = 1e-2
 class CasesDatastore(DurableDatastore):
     """What a datastore does with whole cases; `StudiesDatastore` adds the saving of labels."""
 
+    def tags(self) -> dict[str, tuple[str, ...]]:
+        """Return every case with the tags of its labels, as last known: nothing is read from the disk."""
+        return {case: tuple(entry.labels) for case, entry in self._datastore.objects.items()}
+
     def get_image_uri(self, image_id: str) -> str:
         """Return the display volume's path in the studies folder, or an empty string for an unknown id."""
         entry = self._datastore.objects.get(image_id)

@@ -55,6 +55,8 @@ class Record:
         scores: numbers about this version.
         empty: whether the client declared that there is no tumour.
         sizes: label name -> voxels.
+        effort: what was changed of the mask that was served, see `rarevoxel.datastore.correction`; empty when nobody
+            submitted this version.
         info: the client's other parameters.
     """
 
@@ -74,6 +76,7 @@ class Record:
     scores: Mapping[str, Any] = field(default_factory=dict)
     empty: bool = False
     sizes: Mapping[str, int] = field(default_factory=dict)
+    effort: Mapping[str, Any] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @property

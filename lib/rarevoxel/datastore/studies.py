@@ -14,6 +14,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from rarevoxel.cases.table import patients
 from rarevoxel.datastore.cases import CasesDatastore, check_name
 from rarevoxel.datastore.conditions import check_if_match
+from rarevoxel.datastore.correction import measure_correction
 from rarevoxel.datastore.history import Record, client_fields, index_info
 from rarevoxel.datastore.index import signature
 from rarevoxel.datastore.label_scores import LabelScores
@@ -196,6 +197,7 @@ class StudiesDatastore(CasesDatastore):
     ) -> None:
         data = file.read_bytes() if checked.verbatim else label_bytes(checked.labels, checked.affine)
         sha = hashlib.sha256(data).hexdigest()
+        effort = measure_correction(self._proposals, case, checked.labels, checked.grid) if tag == _FINAL else {}
         new = Record(
             case,
             tag,
@@ -206,6 +208,7 @@ class StudiesDatastore(CasesDatastore):
             scores={"volumes_ml": dict(checked.volumes_ml)},
             empty=checked.empty,
             sizes=label_sizes(checked.labels),
+            effort=effort,
             **client_fields(info),
         )
         with self.writing(what):
@@ -238,4 +241,5 @@ def _receipt(record: Record) -> dict[str, Any]:
         "ts": record.ts,
         "findings": [dict(finding) for finding in record.findings],
         "empty": record.empty,
+        "effort": dict(record.effort),
     }

@@ -16,7 +16,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from rarevoxel import __version__
 from rarevoxel.server.background import do_before_stopping
-from rarevoxel.server.endpoints import cases, inference, service, sessions, tasks
+from rarevoxel.server.endpoints import cases, dashboard, inference, service, sessions, tasks
 from rarevoxel.server.endpoints.adopt import adopt, pairs
 from rarevoxel.server.guard.config import GuardConfig
 from rarevoxel.server.guard.middleware import Guard
@@ -41,7 +41,7 @@ def build(config: GuardConfig) -> Guard:
     app.state.redactor = lambda: Redactor.of(
         config, app=settings.MONAI_LABEL_APP_DIR, studies=config.studies or settings.MONAI_LABEL_STUDIES
     )
-    own = (inference.router, cases.router, tasks.router, sessions.router, service.router)
+    own = (inference.router, cases.router, tasks.router, sessions.router, service.router, dashboard.router)
     for router in own:
         app.include_router(router)
     offered = {(rule.method, rule.path) for rule in RULES}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 import time
 from collections import OrderedDict
@@ -45,13 +47,14 @@ class Access:
         """Say whether tokens are needed: there is a tokens file, or others than this machine reach the server."""
         return self.config.must_have_tokens or (self.store is not None and self.store.exists())
 
-    def admit(self, authorization: str, role: Role | None, address: str) -> Token | None:
+    def admit(self, authorization: str, role: Role | None, address: str, *, browser: bool = False) -> Token | None:
         """Let a request in or not.
 
         Args:
             authorization: the header's value.
             role: what is needed; None for what is open.
             address: where the request came from.
+            browser: whether a token may also come as the password that a browser asks for (`Basic`).
 
         Returns:
             The token's entry; None where none was needed.
@@ -69,7 +72,7 @@ class Access:
             if address and not is_loopback(address):
                 raise UnauthorizedError("requests from other machines need a token", _HINT)
             return None
-        token = self.check(authorization, address)
+        token = self.check(_as_bearer(authorization) if browser else authorization, address)
         if not token.allows(role):
             msg = f"this needs the role {role.name.lower()}, the token of {token.name} has {token.role}"
             raise ForbiddenError(msg, "ask an administrator for a token with that role")
@@ -110,3 +113,15 @@ class Access:
             error = TooManyAttemptsError(f"{FAILURES} wrong tokens within {WINDOW:.0f} s", "wait a minute")
             error.retry_after = float(math.ceil(WINDOW - (now - recent[0])))
             raise error
+
+
+def _as_bearer(authorization: str) -> str:
+    """Return the header of a browser that asked for name and password as one with a token; any other as it is."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return authorization
+    try:
+        _, _, password = base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, ValueError):
+        return ""
+    return f"Bearer {password}"

@@ -123,7 +123,9 @@ class _Exchange:
             return
         self.rule = _pick(rules, self.method)
         address = (self.scope.get("client") or ("", 0))[0]
-        token = self.guard.access.admit(self.headers.get("authorization", ""), self.rule.role, address)
+        # Pages that only show: a browser sends a password by itself, so it opens nothing that changes anything.
+        authorization = self.headers.get("authorization", "")
+        token = self.guard.access.admit(authorization, self.rule.role, address, browser=self.rule.page)
         self.user = token.name if token else ""
         for what, value in names.items():
             check_name(what, value)
@@ -168,6 +170,8 @@ class _Exchange:
         more = {"Connection": "close"} if error.status == 408 else {}
         if isinstance(error, MethodError):
             more["Allow"] = error.hint
+        if isinstance(error, UnauthorizedError) and self.rule is not None and self.rule.page:
+            more["WWW-Authenticate"] = 'Basic realm="rarevoxel: the password is the token", charset="UTF-8"'
         self.body.error = None
         await self._put(error_reply(error, self.guard.redactor.clean_deep, more))
 

@@ -27,7 +27,8 @@ _PATH = re.compile(rf"(?<![\w.:/<>])/(?:[^{_END}/]+/)+[^{_END}/]*|(?<!\w)[A-Za-z
 _SUFFIX = r"\.(?:seg\.nrrd|nii\.gz|nii|nrrd|mha|mhd|dcm)"
 _QUOTED = re.compile(rf"""(['"])([^'"\n]{{1,255}}?)({_SUFFIX})\1""", re.IGNORECASE)
 _FILE = re.compile(rf"([^{_END}/\\=]+?)({_SUFFIX})\b", re.IGNORECASE)
-_PERSON = re.compile(r"[^\W\d_][\w\-]*\^[\w\-^]+")
+# What volumes and areas are measured in is no name.
+_PERSON = re.compile(r"(?<![^\W\d_])(?![mc]m\^[23](?!\w))[^\W\d_][\w\-]*\^[\w\-^]+")
 _KNOWN = re.compile(
     r"t1n|t1c|t2w|t2f|t1|t1ce|t2|flair|seg|labels?|image|mask|file|upload|x|\d{1,8}|\*|"
     r"(rarevoxel|upload|tmp|result)[-_]?[a-z0-9_]*|<.*>",

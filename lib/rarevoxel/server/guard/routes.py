@@ -27,6 +27,8 @@ class Rule:
         role: what a token has to allow; None for what is open to everybody.
         query: query parameters that are allowed, each with its check.
         body: `small` (JSON and forms), `label` or `image`: which limit counts.
+        page: whether people open it in a browser, which then asks for the token; only for what shows and changes
+            nothing.
     """
 
     method: str
@@ -34,6 +36,7 @@ class Rule:
     role: Role | None
     query: Mapping[str, Check] = field(default_factory=dict)
     body: str = "small"
+    page: bool = False
 
 
 _IMAGE = {"image": check_name}
@@ -50,6 +53,11 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/openapi.json", VIEW),
     Rule("GET", "/metrics", VIEW),
     Rule("GET", "/info/", VIEW),
+    Rule("GET", "/dashboard", VIEW, {"queue": number(1, 99_999), "labels": number(1, 99_999)}, page=True),
+    Rule("GET", "/dashboard/cases/{case}", VIEW, page=True),
+    Rule("GET", "/dashboard/cases/{case}/picture", VIEW, page=True),
+    Rule("GET", "/dashboard/cases/{case}/thumbnail", VIEW, page=True),
+    Rule("GET", "/dashboard/runs/{model}/{run}", VIEW, page=True),
     Rule("GET", "/datastore/", VIEW, {"output": one_of("all", "stats")}),
     Rule("GET", "/datastore/image", VIEW, _IMAGE),
     Rule("HEAD", "/datastore/image", VIEW, {**_IMAGE, "check_sum": _CHECKSUM}),
