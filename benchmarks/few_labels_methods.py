@@ -15,7 +15,6 @@ from few_labels_cases import LABEL, Sides, case_folders
 from rarevoxel.config import AppConfig, load_config
 from rarevoxel.evaluation import region_dice
 from rarevoxel.inference import Engine
-from rarevoxel.inference.score import score_case
 from rarevoxel.networks import build_network, load_weights, save_weights
 from rarevoxel.statistics import case_statistics
 from rarevoxel.training.options import TrainOptions
@@ -151,7 +150,8 @@ def _weights(cell: Cell, study: Study, config: AppConfig, learned: list[Path]) -
 
 
 def _score(engine: Engine, folders: list[Path]) -> Scores:
-    return {folder.name: score_case(engine, folder / "t1c.nii.gz", folder / LABEL) for folder in folders}
+    masks = {folder: engine.predict(folder / "t1c.nii.gz").labels for folder in folders}
+    return {folder.name: region_dice(mask, read_labels(folder / LABEL)) for folder, mask in masks.items()}
 
 
 def _score_recipe(network: torch.nn.Module, folder: Path) -> dict[str, float]:

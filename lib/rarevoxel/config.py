@@ -260,6 +260,31 @@ class ActiveConfig:
 
 
 @dataclass(frozen=True)
+class AutoTrainingConfig:
+    """When a training starts by itself; off by default.
+
+    Args:
+        after: accepted corrections after which one starts; 0 for never.
+        idle_minutes: minutes without a request of a person after which one starts if there are new corrections; 0 for
+            never.
+        models: whose training; the first that is offered when empty.
+    """
+
+    after: int = 0
+    idle_minutes: float = 0.0
+    models: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("after", "idle_minutes"):
+            _require(getattr(self, name) >= 0, f"{name} ({getattr(self, name)}) of auto_training must be >= 0")
+
+    @property
+    def on(self) -> bool:
+        """Whether any training starts by itself."""
+        return self.after > 0 or self.idle_minutes > 0
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One model of the app.
 
@@ -294,6 +319,7 @@ class AppConfig:
         gate: see `GateConfig`.
         inference: see `InferenceConfig`.
         active: see `ActiveConfig`.
+        auto_training: see `AutoTrainingConfig`.
     """
 
     name: str = "rarevoxel"
@@ -307,11 +333,14 @@ class AppConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     active: ActiveConfig = field(default_factory=ActiveConfig)
+    auto_training: AutoTrainingConfig = field(default_factory=AutoTrainingConfig)
 
     def __post_init__(self) -> None:
         expected = tuple(CLIENT_LABELS)[: len(self.labels)]
         _require(self.labels == expected, f"labels ({self.labels}) must be {expected}: contiguous from 1 in this order")
         _require(self.regions == tuple(REGIONS), f"regions ({self.regions}) must be {tuple(REGIONS)}")
+        unknown = sorted(set(self.auto_training.models) - set(self.models))
+        _require(not unknown, f"auto_training names models {unknown}, expected some of {list(self.models)}")
 
     @property
     def label_values(self) -> dict[str, int]:

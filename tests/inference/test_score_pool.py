@@ -39,7 +39,8 @@ def test_only_what_changed_is_scored_again(
     assert len(first) == 6
     assert ids(first)[:2] != sorted(ids(first))[:2], "what is not labelled comes first"
     kept = store_of(studies, "calf").read()
-    assert "t2w" in kept["phantom-005"].error
+    assert "sequences/phantom-005/t2w.nii.gz" in kept["phantom-005"].error
+    assert str(studies) not in kept["phantom-005"].error
     assert kept["phantom-005"].weights == ""
     assert all(score.weights and len(score.features) == 8 for score in kept.values() if not score.error)
     assert list(score_studies(engine, studies, "calf", method="none")) == []
@@ -49,7 +50,8 @@ def test_only_what_changed_is_scored_again(
     other = Engine(config, [save_tiny(tmp_path / "other.pt", 7)], device="cpu")
     assert len(plan_studies(studies, "calf", str(other.model()["sha256"]), "none").waiting) == 6
     waiting = plan_studies(studies, "calf", str(engine.model()["sha256"]), "tta").waiting
-    assert sorted(case.id for case in waiting) == ["phantom-003", "phantom-005"] or len(waiting) == 2
+    assert not any(case.labelled for case in waiting), "of a labelled case any method will do"
+    assert len(waiting) == 2
 
 
 def test_a_score_of_the_same_weights_by_another_name_is_taken(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from rarevoxel.errors import InputError
-from rarevoxel.learning.confidence import FEWEST, ConfidenceMap, calibrate, calibration_error
+from rarevoxel.learning.confidence import FEWEST, ConfidenceMap, calibrate, calibrate_regions, calibration_error
 
 share = st.integers(0, 50).map(lambda k: k / 50)  # Its peer takes values a rounding error apart for equal ones.
 pairs = st.lists(st.tuples(share, share), min_size=FEWEST, max_size=40)
@@ -65,6 +65,14 @@ def test_it_is_the_isotonic_regression_of_scikit_learn(drawn: list[tuple[float, 
     said = [found(value) for value in np.linspace(0, 1, 21)]
     assert said == sorted(said)
     assert 0 <= min(said) <= max(said) <= 1
+
+
+def test_regions_are_calibrated_from_the_cases_both_are_known_of() -> None:
+    confidence = {"a": {"WT": 0.9, "ET": 0.4}, "b": {"WT": 0.8, "ET": 0.3}, "c": {"WT": 0.1, "ET": 0.1}}
+    found = calibrate_regions(confidence, {"a": {"WT": 0.8, "ET": 0.5}, "b": {"WT": 0.6}, "z": {"WT": 0.0}})
+    assert {region: one.cases for region, one in found.items()} == {"WT": 2, "ET": 1}
+    assert found["WT"].distance_before == pytest.approx(0.15)
+    assert calibrate_regions(confidence, {}) == {}
 
 
 @pytest.mark.parametrize(

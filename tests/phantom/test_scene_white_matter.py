@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from rarevoxel.phantom.scene import Material, Scene, empty_scene
 from rarevoxel.phantom.scene.canvas import FULL, paint
-from rarevoxel.phantom.scene.white_matter import add_bands, add_caps, add_lesion, add_lesions, lesion_centres
+from rarevoxel.phantom.scene.white_matter import VISIBLE, add_bands, add_caps, add_lesion, add_lesions, lesion_centres
 
 MM = (2.0, 2.0, 2.0)
 SHAPE = (48, 48, 48)
@@ -60,8 +60,8 @@ def test_what_an_annotator_would_see_is_labelled_and_faint_spots_are_not(scene: 
         add_lesion(spot, np.random.default_rng(seed), (24, 24, 36), 600.0)
         assert np.all(spot.disease[spot.density > 0] == Material.LESION)
         labelled = spot.labels > 0
-        assert np.all(spot.density[labelled] >= 0.5 * FULL - 0.5)
-        assert np.all(spot.density[~labelled] <= 0.5 * FULL + 0.5)
+        assert np.all(spot.density[labelled] >= VISIBLE * FULL - 0.5)
+        assert np.all(spot.density[~labelled] <= VISIBLE * FULL + 0.5)
         faint += not labelled.any()
         volumes.append(8.0 * np.count_nonzero(labelled))
     assert 2 <= faint <= 17
@@ -117,7 +117,7 @@ def test_bands_lie_along_ventricles_and_carry_labels(scene: Scene) -> None:
         r = radius_mm()[labelled]
         assert np.all((r >= 10) & (r <= 10 + 6 * 3**0.5 + 2))
         assert np.all(fresh.healthy[labelled] == Material.WHITE)
-        assert np.all(fresh.density[labelled] >= 0.5 * FULL - 1)
+        assert np.all(fresh.density[labelled] >= VISIBLE * FULL - 1)
         assert set(np.unique(fresh.labels)) <= {0, EDEMA}
     rim = np.count_nonzero(ndimage.binary_dilation(scene.healthy == Material.CSF, iterations=3)) - np.count_nonzero(
         scene.healthy == Material.CSF

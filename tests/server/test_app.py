@@ -159,7 +159,7 @@ def test_conf_picks_models(build_app: Build) -> None:
         ({"models": "nnunet"}, r"unknown model \['nnunet'\], expected some of \['calf', 'dice_focal'\]"),
         ({"models": "calf,nnunet"}, r"unknown model \['nnunet'\]"),
         ({"models": " "}, "unknown model"),
-        ({"model": "calf"}, r"--conf \['model'\]: unknown key, expected 'models'"),
+        ({"model": "calf"}, r"--conf \['model'\]: unknown key, expected one of models, too_few"),
     ],
 )
 def test_an_unknown_conf_is_refused(build_app: Build, conf: dict[str, str], message: str) -> None:

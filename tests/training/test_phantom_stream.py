@@ -18,7 +18,7 @@ from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec, _coarse
 
 SPEC = StreamSpec(
     head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, views=2, apart=2, edges=((8, 12, 16),) * 3, large=(24, 32, 24),
-    late_large_share=1.0, large_share=0.0, coarse_share=0.2, missing=(0.6, 0.3, 0.1),
+    late_large_share=1.0, large_share=0.0, coarse_share=0.2, missing=(0.6, 0.3, 0.1), emptied_share=0.0,
 )  # fmt: skip
 STEPS = 12
 
@@ -77,6 +77,7 @@ def test_the_shipped_sizes_suit_the_shipped_network() -> None:
     spec = StreamSpec()
     assert all(n % multiple == 0 for n in (*sum(spec.edges, ()), *spec.large))
     assert sum(spec.missing) == pytest.approx(1.0)
+    assert sum(spec.missed) == pytest.approx(1.0)
 
 
 def test_the_last_fifth_is_large(config: AppConfig, samples: list[Pair]) -> None:
@@ -100,7 +101,7 @@ def test_two_views_show_the_same_examination(config: AppConfig) -> None:
 
 
 def test_a_view_is_mirrored_in_half_and_lacks_as_many_sequences_as_drawn(config: AppConfig) -> None:
-    stream = PhantomStream(config, 0, 1, 0, replace(SPEC, missing=(0.5, 0.0, 0.0, 0.5)))
+    stream = PhantomStream(config, 0, 1, 0, replace(SPEC, missing=(0.5, 0.0, 0.0, 0.5), missed=(0.2, 0.2, 0.2, 0.4)))
     image = torch.randn(4, 6, 5, 4)
     labels = torch.randint(0, 5, (6, 5, 4), dtype=torch.uint8)
     kept, (plain, _) = image.clone(), stream.view(image, labels, np.random.default_rng(0))
@@ -118,6 +119,31 @@ def test_a_view_is_mirrored_in_half_and_lacks_as_many_sequences_as_drawn(config:
     assert set(missing) == {0, 3}
     assert 18 < missing.count(3) < 42
     assert 18 < mirrored < 42
+
+
+def test_the_sequence_that_is_missing_is_drawn_by_its_share(config: AppConfig) -> None:
+    stream = PhantomStream(config, 0, 1, 0, replace(SPEC, missing=(0.0, 1.0), missed=(0.0, 0.25, 0.0, 0.75)))
+    image, labels = torch.randn(4, 4, 4, 4), torch.zeros(4, 4, 4, dtype=torch.uint8)
+    views = [stream.view(image, labels, np.random.default_rng(seed))[0] for seed in range(80)]
+    counts = [sum(not bool(view[channel].any()) for view in views) for channel in range(4)]
+    assert counts[0] == counts[2] == 0
+    assert sum(counts) == 80
+    assert 48 < counts[3] < 72
+
+
+def test_an_emptied_view_lacks_image_and_label_at_its_sides_alone(config: AppConfig) -> None:
+    stream = PhantomStream(config, 0, 1, 0, replace(SPEC, missing=(1.0,), missed=(0.25,) * 4, emptied_share=0.5))
+    image, labels = torch.ones(4, 20, 20, 20), torch.full((20, 20, 20), 2, dtype=torch.uint8)
+    emptied = 0
+    for seed in range(40):
+        view, regions = stream.view(image, labels, np.random.default_rng(seed))
+        assert torch.equal(view[0], regions[0])
+        kept = torch.nonzero(view[0])
+        low, high = kept.min(0).values, kept.max(0).values
+        assert len(kept) == int((high - low + 1).prod())
+        assert int((high - low + 1).min()) >= 20 - 2 * 7
+        emptied += len(kept) < 20**3
+    assert 10 < emptied < 30
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rarevoxel.errors import ConfigError, TrainingError
 from rarevoxel.networks import load_weights
 from rarevoxel.training import starter, step
 from rarevoxel.training.checkpoint import CheckpointFile
+from rarevoxel.training.operating_point import settle
 from rarevoxel.training.phantom_stream import StreamSpec
 from rarevoxel.training.starter import train_starter
 from rarevoxel.volumes import file_sha256
@@ -34,6 +36,7 @@ def exact() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(starter, "SAVE_EVERY", 2)
         patch.setattr(step, "fast_dtype", lambda device: torch.float32)
+        patch.setattr(starter, "settle", partial(settle, heads=2))
         yield
 
 
@@ -171,3 +174,13 @@ def test_a_start_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixtu
         main(["starter", "--start", file, "--out", file])
     assert stopped.value.code == 2
     assert "argument --start: found the file of --out" in capsys.readouterr().err
+
+
+def test_without_steps_the_operating_point_of_other_weights_is_settled(config: AppConfig, tmp_path: Path) -> None:
+    first = train(config, tmp_path / "first.pt", steps=2)
+    second = train(config, tmp_path / "second.pt", steps=0, start=tmp_path / "first.pt")
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    assert changed <= {"output_block.conv.conv.bias"}
+    (before, after) = (load_weights(tmp_path / name)[3] for name in ("first.pt", "second.pt"))
+    assert {**before, "operating_point": after["operating_point"]} == after
+    assert set(after["operating_point"]) == {"WT", "TC", "ET"}

@@ -35,6 +35,7 @@ COMMANDS = (
     "history",
     "restore",
     "compare",
+    "simulate",
     "bench",
     "demo",
     "dashboard",

@@ -20,7 +20,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--start", metavar="FILE", type=Path, help="weights to go on from, with a schedule of their own"
     )
-    parser.add_argument("--steps", metavar="N", type=int, default=5000, help="optimisation steps (default 5000)")
+    parser.add_argument(
+        "--steps",
+        metavar="N",
+        type=int,
+        default=5000,
+        help="optimisation steps (default 5000); 0 settles the operating point of --start alone",
+    )
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of everything (default 0)")
     parser.add_argument("--workers", metavar="W", type=int, default=1, help="processes making samples (default 1)")
     parser.set_defaults(run=run, parser=parser)
@@ -37,10 +43,12 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: if the bundled app's configuration is missing or wrong.
         SystemExit: with code 2 if a number is out of range.
     """
-    for option, low in (("steps", 1), ("seed", 0), ("workers", 0)):
+    for option, low in (("steps", 0), ("seed", 0), ("workers", 0)):
         if getattr(args, option) < low:
             args.parser.error(f"argument --{option}: found {getattr(args, option)}, expected at least {low}")
 
+    if args.steps == 0 and args.start is None:
+        args.parser.error("argument --steps: found 0 without --start, which leaves nothing to do")
     if args.start is not None and args.start.resolve() == args.out.resolve():
         args.parser.error("argument --start: found the file of --out, expected another one")
 

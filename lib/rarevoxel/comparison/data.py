@@ -192,6 +192,26 @@ def studies_folds(studies: Path, folds: int) -> tuple[Fold, ...]:
     """
     if folds < 2:
         raise RequestError(f"folds ({folds}) must be >= 2")
+    patients = labelled_patients(studies)
+    if len(patients) < folds:
+        msg = f"{studies}: {len(patients)} labelled patients, expected at least {folds} for {folds} folds"
+        raise ConflictError(msg, "label more cases, or ask for fewer folds")
+    ordered = sorted(patients, key=lambda patient: hashlib.sha256(patient.encode()).hexdigest())
+    regime = name_of(studies)
+    return tuple(_studies_fold(regime, number, ordered, patients, folds) for number in range(folds))
+
+
+def name_of(studies: Path) -> str:
+    """Return the name of a studies folder; one given as `.` or `..` has none of its own."""
+    return studies.name if studies.name not in ("", "..") else studies.resolve().name
+
+
+def labelled_patients(studies: Path) -> dict[str, list[Entry]]:
+    """Return patient -> labelled cases of a studies folder.
+
+    Raises:
+        InputError: if the folder is no studies folder.
+    """
     cases = scan(studies, detect=False).cases
     if any(case.layout != "studies" for case in cases):
         msg = f"{studies}: a data set, expected a studies folder"
@@ -201,13 +221,7 @@ def studies_folds(studies: Path, folds: int) -> tuple[Fold, ...]:
         if case.label is not None:
             entry = Entry(case.id, str(case.sequences[case.display]), str(case.label))
             patients.setdefault(case.patient, []).append(entry)
-    if len(patients) < folds:
-        msg = f"{studies}: {len(patients)} labelled patients, expected at least {folds} for {folds} folds"
-        raise ConflictError(msg, "label more cases, or ask for fewer folds")
-    ordered = sorted(patients, key=lambda patient: hashlib.sha256(patient.encode()).hexdigest())
-    # A folder given as "." or ".." has no name of its own.
-    regime = studies.name if studies.name not in ("", "..") else studies.resolve().name
-    return tuple(_studies_fold(regime, number, ordered, patients, folds) for number in range(folds))
+    return patients
 
 
 def _studies_fold(

@@ -17,6 +17,7 @@ from rarevoxel.datastore.conditions import check_if_match
 from rarevoxel.datastore.correction import measure_correction
 from rarevoxel.datastore.history import Record, client_fields, index_info
 from rarevoxel.datastore.index import signature
+from rarevoxel.datastore.label_scores import LabelScores
 from rarevoxel.datastore.proposals import Proposals
 from rarevoxel.datastore.restore import restore
 from rarevoxel.datastore.store import label_sizes
@@ -44,6 +45,7 @@ class StudiesDatastore(CasesDatastore):
         self._last = threading.local()
         super().__init__(*args, **kwargs)
         self._proposals = Proposals(self._studies)
+        self._scores = LabelScores(self._studies)
 
     def patient_of(self, image_id: str) -> str:
         """Return the patient a case belongs to; the case id itself when no table says so."""
@@ -57,13 +59,44 @@ class StudiesDatastore(CasesDatastore):
     def versions(self, image_id: str, label_tag: str) -> list[dict[str, Any]]:
         """Return what is recorded of every version of a label, oldest first; empty where nothing was changed yet.
 
+        What models say about a version is under `model_scores`, by model, see `keep_scores`.
+
         Raises:
             NotFoundError: for an unknown case.
             RequestError: for an impossible tag.
         """
         self._entry(image_id)
         check_name("label tag", label_tag)
-        return [record.to_dict() for record in self.store.history.records(image_id, label_tag)]
+        return [
+            {**record.to_dict(), "model_scores": self._scores.read(image_id, label_tag, record.version)}
+            for record in self.store.history.records(image_id, label_tag)
+        ]
+
+    def label_version(self, image_id: str, label_tag: str) -> int:
+        """Return the number of the version of a label that is valid now; 1 for one that was found in the folder.
+
+        Raises:
+            NotFoundError: when there is no such label.
+        """
+        return int(self._label(image_id, label_tag).info.get("version", 1))
+
+    def keep_scores(self, image_id: str, label_tag: str, version: int, model: str, scores: Mapping[str, Any]) -> bool:
+        """Keep what a model says about a version of a label; say whether that is still the valid one.
+
+        Args:
+            image_id: case id.
+            label_tag: of the label.
+            version: that was scored.
+            model: the model's name.
+            scores: plain data.
+
+        Raises:
+            NotFoundError: when there is no such label any more.
+            UnavailableError, StorageError: see `writing`.
+        """
+        with self.writing(f"saving scores of the label of case {image_id}"):
+            self._scores.keep(image_id, label_tag, version, model, scores)
+            return self.label_version(image_id, label_tag) == version
 
     def restore_label(self, image_id: str, label_tag: str, version: int, *, user: str, comment: str = "") -> None:
         """Make an earlier version the newest; see `receipt`.

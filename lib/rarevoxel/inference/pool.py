@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,8 @@ def _score(engine: Engine, case: PoolCase, method: str, seed: int) -> CaseScore 
         return None
     except RareVoxelError as error:
         logger.warning("case %s cannot be scored: %s", case.id, error)
-        return replace(failed, error=error.message)
+        # Relative to the folder it is kept in: where that lies is nobody's business, and it may be moved.
+        return replace(failed, error=error.message.replace(f"{case.image.parent}{os.sep}", ""))
     except Exception as error:  # Whatever it is, the cases after this one are not to blame.
         logger.exception("scoring case %s failed", case.id)
         return replace(failed, error=f"{type(error).__name__}: {error}")

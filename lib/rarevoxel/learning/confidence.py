@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,23 @@ def calibrate(confidence: Sequence[float], dice: Sequence[float]) -> Calibration
     said = np.array([_fit(x[kept], y[kept])(float(value)) for kept, value in zip(others, x, strict=True)])
     after = calibration_error(said, y)
     return Calibration(_fit(x, y), x.size, before, after, distance, float(np.abs(said - y).mean()))
+
+
+def calibrate_regions(
+    confidence: Mapping[str, Mapping[str, float]], dice: Mapping[str, Mapping[str, float]]
+) -> dict[str, Calibration]:
+    """Return region -> calibration, from the cases of which both are known; see `calibrate`.
+
+    Args:
+        confidence: case -> region -> confidence, as `CaseScore` has it.
+        dice: case -> region -> Dice of the same weights' mask against the label; a region may be left out.
+    """
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for case in sorted(set(confidence) & set(dice)):
+        for region, said in confidence[case].items():
+            if region in dice[case]:
+                pairs.setdefault(region, []).append((said, dice[case][region]))
+    return {region: calibrate([s for s, _ in known], [d for _, d in known]) for region, known in pairs.items()}
 
 
 def calibration_error(

@@ -28,9 +28,10 @@ from rarevoxel.inference.task import SegmentationTask
 from rarevoxel.labels import LabelScheme
 from rarevoxel.learning.leases import Leases
 from rarevoxel.learning.pool.gather import PoolSource
-from rarevoxel.learning.scoring import RegionDiceScoring
+from rarevoxel.learning.scoring import RegionScoring
 from rarevoxel.learning.strategy import NextSample
 from rarevoxel.report.gate import write_run_report
+from rarevoxel.server.auto_training import USER, AutoTrainer
 from rarevoxel.server.background import do_before_stopping, follow_server, stop_with_server
 from rarevoxel.server.conf import chosen_models, with_conf
 from rarevoxel.server.guard.config import VARIABLE, GuardConfig
@@ -64,7 +65,8 @@ class RareVoxelApp(MONAILabelApp):
         app_dir: app folder; `model/` in it receives trained weights, `starter/` holds the first ones.
         studies: studies folder, see `rarevoxel.studies`.
         conf: `--conf` pairs; `models` picks models by name, comma-separated, `too_few` is that of `GateConfig`,
-            `precision` that of `InferenceConfig`, `scoring` (`on` or `off`) that of `ActiveConfig`.
+            `precision` that of `InferenceConfig`, `train_after` and `train_idle` are those of `AutoTrainingConfig`,
+            `scoring` (`on` or `off`) that of `ActiveConfig`.
 
     Attributes:
         scorer: keeps the scores of the cases up to date, and knows how far it is.
@@ -103,6 +105,7 @@ class RareVoxelApp(MONAILabelApp):
         order = Order(app_dir, studies, tuple(self.chosen), dict(conf))
         local = isinstance(self._datastore, StudiesDatastore)
         self.scorer = Scorer.of(self.app_config, order, self.engines, self._trainers, enabled=local)
+        self.auto_training = self._auto_trainer()
         # The host starts one scoring process per click; scores are asked for instead (POST /scoring/<model>).
         self._auto_update_scoring = False
 
@@ -142,9 +145,9 @@ class RareVoxelApp(MONAILabelApp):
         )
         return strategies
 
-    def init_scoring_methods(self) -> dict[str, RegionDiceScoring]:
-        """Return one score per model: its region Dice on the submitted labels."""
-        return {name: RegionDiceScoring(name, engine) for name, engine in self.engines.items()}
+    def init_scoring_methods(self) -> dict[str, RegionScoring]:
+        """Return one method per model: Dice, HD95, lesion F1 and label quality on the submitted labels."""
+        return {name: RegionScoring(name, engine) for name, engine in self.engines.items()}
 
     def init_batch_infer(self) -> Any:
         """Return batch inference that does not look for GPUs where there are none."""
@@ -174,15 +177,34 @@ class RareVoxelApp(MONAILabelApp):
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         do_before_stopping(self.scorer.stop)
         self.scorer.start()
+        self.auto_training.run()
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Return the receipt of the label that was saved, which becomes part of the reply."""
         logger.info("label of case %s saved", image_id)
         store = self._datastore
         receipt = store.receipt(image_id) if isinstance(store, StudiesDatastore) else {}
-        if self.leases and receipt.get("tag", DefaultLabelTag.FINAL.value) == DefaultLabelTag.FINAL.value:
-            self.leases.release(image_id)
+        if receipt.get("tag", DefaultLabelTag.FINAL.value) == DefaultLabelTag.FINAL.value:
+            if self.leases:
+                self.leases.release(image_id)
+            if not receipt.get("unchanged"):
+                self.auto_training.corrected()
         return receipt
+
+    def _auto_trainer(self) -> AutoTrainer:
+        # The endpoints of the host are needed by servers alone, not by the processes that train for them.
+        def start(model: str) -> None:
+            from rarevoxel.server.endpoints.tasks import launch_training
+
+            launch_training(self, model, {"client_id": USER})
+
+        def busy() -> bool:
+            from rarevoxel.server.endpoints.tasks import waiting
+
+            return bool(waiting("train"))
+
+        file = self.app_folder / "model" / "auto_training.json"
+        return AutoTrainer(self.app_config.auto_training, self.chosen, start, busy, file)
 
     def _note_interrupted(self) -> None:
         for name, task in self._trainers.items():
@@ -218,6 +240,7 @@ class RareVoxelApp(MONAILabelApp):
             HttpError: 404 for an unknown model or case, 422 for a case that cannot be used.
         """
         model = str(request.get("model") or "")
+        self.auto_training.used()
         self.check_model(model)
         self.scorer.touch()
         store = datastore or self.datastore()
@@ -250,7 +273,7 @@ class RareVoxelApp(MONAILabelApp):
 
     @answering
     def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
-        """Score a model on the submitted labels; see `RegionDiceScoring`.
+        """Score a model on the submitted labels; see `RegionScoring`.
 
         Raises:
             HttpError: 404 for an unknown method.
@@ -305,6 +328,7 @@ class RareVoxelApp(MONAILabelApp):
             RequestError: for an impossible option.
             ConflictError: when other clients have all the cases.
         """
+        self.auto_training.used()
         strategy = str(request.get("strategy") or "random")
         _check_known("strategy", strategy, self._strategies)
         chosen: dict[str, Any] = self._strategies[strategy](request, self.datastore())

@@ -174,6 +174,8 @@ def serve(
     os.environ[VARIABLE] = guard.to_json()
     redact_logs(Redactor.of(guard, app=str(served)))
     limit_arenas()
+    # A tenth of the start: MONAI imports it where it is installed, and nothing that a server does here tracks anything.
+    sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]
 
     from rarevoxel.server.host import Host  # the host reads its settings from the environment when it is imported
 

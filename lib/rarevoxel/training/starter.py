@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from rarevoxel.errors import ConfigError, TrainingError
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import build_network, load_weights, save_weights
 from rarevoxel.training.checkpoint import SUFFIX, CheckpointFile, fingerprint_of
+from rarevoxel.training.operating_point import settle
 from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec
 from rarevoxel.training.step import follow, optimize
 from rarevoxel.volumes import file_sha256
@@ -96,13 +98,14 @@ def train_starter(
     """Train the starter weights and write them; an interrupted training goes on where it stopped.
 
     One sample a step, AdamW with a one-cycle schedule; what is written is the exponential moving average of the
-    weights. Every `SAVE_EVERY` steps the weights are written, and beside them a checkpoint, which is removed at the
-    end. It runs on a GPU where there is one.
+    weights, at the end with its operating point settled, see `rarevoxel.training.operating_point.settle`. Every
+    `SAVE_EVERY` steps the weights are written, and beside them a checkpoint, which is removed at the end. It runs on a
+    GPU where there is one.
 
     Args:
         config: network and preprocessing.
         out: the weight file.
-        steps: optimisation steps.
+        steps: optimisation steps; 0 settles the operating point of `start` and nothing else.
         seed: of weights and samples.
         workers: processes that make samples; samples depend on their number (0 counts as 1).
         spec: what the samples are like.
@@ -118,6 +121,8 @@ def train_starter(
         TrainingError: if loss or gradient are not finite in more than about `MOST_SKIPPED` of the steps.
         OSError: if the weights cannot be written.
     """
+    if steps == 0 and start is None:
+        raise ConfigError("a training of 0 steps has nothing to settle", "name weights with --start")
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, before = _beginning(config, start)
@@ -129,8 +134,31 @@ def train_starter(
     if state:
         run.restore(state)
         logger.info("going on after step %d", run.step)
+    if run.step < steps:
+        _train(run, config, out, file, recipe, workers, spec, device)
+    told = {"name": "starter", **recipe, "planned_steps": steps, "loss": run.loss}
+    if steps == 0:
+        told = {key: value for key, value in before["start"].items() if key != "sha256"}
+    info = {**told, "operating_point": settle(run.average, config, seed=seed, spec=spec)}
+    save_weights(out, run.average, config.network, config.preprocessing, info, half=True)
+    file.path.unlink(missing_ok=True)
+    return out
+
+
+def _train(
+    run: _Run,
+    config: AppConfig,
+    out: Path,
+    file: CheckpointFile,
+    recipe: Mapping[str, Any],
+    workers: int,
+    spec: StreamSpec,
+    device: torch.device,
+) -> None:
+    """Take the steps that are left, and write weights and checkpoint as they go on."""
+    steps = int(recipe["steps"])
     loss_function, _ = build_loss(LOSS)
-    stream = PhantomStream(config, seed, steps, run.step, spec)
+    stream = PhantomStream(config, int(recipe["seed"]), steps, run.step, spec)
     loader = DataLoader(stream, batch_size=1, num_workers=workers, prefetch_factor=6 if workers else None)
     started = time.monotonic()
     bar = tqdm(loader, initial=run.step, total=steps, desc="starter", unit="step", disable=None)
@@ -143,8 +171,6 @@ def train_starter(
             # The weights first: whoever is killed in between redoes some steps, and never ends without weights.
             save_weights(out, run.average, config.network, config.preprocessing, info, half=True)
             file.write(run.state())
-    file.path.unlink(missing_ok=True)
-    return out
 
 
 def _beginning(config: AppConfig, start: Path | None) -> tuple[nn.Module, dict[str, Any]]:

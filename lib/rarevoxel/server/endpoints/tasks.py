@@ -52,15 +52,34 @@ def start_training(
     """Start training once its options have been checked, so that a mistake is told now and not in a log."""
     values = body_object(params)
     _check_apart(run_sync)
-    instance = app_instance()
+    if user_of(request):
+        values["client_id"] = user_of(request)
+    return launch_training(app_instance(), model, values, enqueue=enqueue)
+
+
+def launch_training(instance: Any, model: str, values: dict[str, Any], *, enqueue: bool = False) -> Any:
+    """Start training in the background once its options have been checked.
+
+    Args:
+        instance: the app.
+        model: its name.
+        values: options, and `client_id`.
+        enqueue: wait for what is under way instead of being refused.
+
+    Raises:
+        NotFoundError: for an unknown model.
+        RequestError: for an unknown or impossible option.
+        ConflictError: with too few labelled patients.
+        BusyError: when a training is under way.
+    """
     instance.check_model(model)
     check_training(values, instance._trainers[model].config())
     instance.check_training({**values, "model": model})
-    if user_of(request):
-        values["client_id"] = user_of(request)
     with _starting:
         _check_idle("train", enqueue)
-        return host_train.run_model(model, values, False, enqueue)
+        started = host_train.run_model(model, values, False, enqueue)
+    instance.auto_training.seen()
+    return started
 
 
 @router.post("/scoring/{method}", tags=["Scoring"], summary="Score a model on the submitted labels")
@@ -132,9 +151,13 @@ def _check_apart(run_sync: bool) -> None:
         )
 
 
+def waiting(kind: str) -> list[dict[str, Any]]:
+    """Return the host's tasks of a kind that run or wait to; the host itself sees only those that have started."""
+    return [task for task in tasks(kind) if task["status"] in ("SUBMITTED", "RUNNING")]
+
+
 def _check_idle(kind: str, enqueue: bool) -> None:
-    # The host itself notices only once the process has started.
-    waiting = [task for task in tasks(kind) if task["status"] in ("SUBMITTED", "RUNNING")]
-    if waiting and not enqueue:
+    under_way = waiting(kind)
+    if under_way and not enqueue:
         name = {"train": "training", "batch_infer": "batch inference"}.get(kind, kind)
-        raise BusyError(f"{name} {waiting[-1]['id']} is under way", "wait for it, or stop it with DELETE")
+        raise BusyError(f"{name} {under_way[-1]['id']} is under way", "wait for it, or stop it with DELETE")

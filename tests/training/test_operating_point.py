@@ -1,0 +1,85 @@
+"""The operating point of starter weights."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rarevoxel.cli import main
+from rarevoxel.config import AppConfig
+from rarevoxel.errors import ModelError
+from rarevoxel.labels import REGIONS
+from rarevoxel.networks import build_network
+from rarevoxel.training import operating_point
+from rarevoxel.training.operating_point import CANDIDATES, settle
+from rarevoxel.training.phantom_stream import StreamSpec
+
+SPEC = StreamSpec(head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, apart=2, edges=((8, 16),) * 3, large=(16, 16, 16))
+
+
+@pytest.fixture
+def network(config: AppConfig) -> nn.Module:
+    torch.manual_seed(0)
+    return build_network(config.network)
+
+
+def scores_that_want(**thresholds: float) -> Any:
+    """Scores whose best candidate is the one that is named; none for a region that is not."""
+
+    def found(*_: Any) -> dict[str, list[list[float]]]:
+        return {
+            name: [[1 - abs(t - thresholds[name]) for t in CANDIDATES]] * 2 if name in thresholds else []
+            for name in REGIONS
+        }
+
+    return found
+
+
+def test_what_was_above_the_best_threshold_is_above_a_half(
+    config: AppConfig, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = torch.randn(1, 4, 16, 16, 16)
+    with torch.no_grad():
+        before = torch.sigmoid(network.eval()(image))[0]
+    monkeypatch.setattr(operating_point, "_scores", scores_that_want(WT=0.3, ET=0.6))
+    assert settle(network, config, seed=0, heads=2, spec=SPEC) == pytest.approx({"WT": 0.3, "TC": 0.5, "ET": 0.6})
+    with torch.no_grad():
+        after = torch.sigmoid(network(image))[0]
+    for index, threshold in enumerate((0.3, 0.5, 0.6)):
+        assert torch.equal(after[index] >= 0.5 + 1e-6, before[index] >= threshold + 1e-6) or (
+            float((after[index] - 0.5).abs().min()) < 1e-5
+        )
+    shifted = torch.logit(before[0]) - math.log(0.3 / 0.7)
+    torch.testing.assert_close(torch.logit(after[0]), shifted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(after[1], before[1])
+
+
+def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
+    assert operating_point._best([[1.0] * len(CANDIDATES)]) == 0.5
+    assert operating_point._best([[0.0] * 12 + [1.0] * (len(CANDIDATES) - 12)]) == CANDIDATES[12]
+
+
+def test_fresh_heads_judge_and_a_seed_gives_the_same(config: AppConfig, network: nn.Module) -> None:
+    scores = operating_point._scores(network.eval(), config, 3, 3, SPEC)
+    assert len(scores["WT"]) >= 1
+    assert all(
+        len(row) == len(CANDIDATES) and 0 <= min(row) <= max(row) <= 1 for rows in scores.values() for row in rows
+    )
+    assert operating_point._scores(network, config, 3, 3, SPEC) == scores
+    assert operating_point._scores(network, config, 4, 3, SPEC) != scores
+
+
+def test_a_network_of_another_kind_is_refused(config: AppConfig) -> None:
+    with pytest.raises(ModelError, match="Conv3d has no output_block"):
+        settle(nn.Conv3d(4, 3, 1), config, seed=0)
+
+
+def test_no_steps_settle_what_is_given_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["starter", "--out", str(tmp_path / "a.pt"), "--steps", "0"])
+    assert "found 0 without --start" in capsys.readouterr().err
