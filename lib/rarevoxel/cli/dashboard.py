@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rarevoxel.errors import ConfigError, RareVoxelError
 
-LABELS, EPOCHS = 4, 2
+LABELS, EPOCHS = 3, 2
 """Enough for something in every section, few enough for two minutes on two cores."""
 
 
@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--labels", metavar="N", type=int, default=LABELS, help=f"cases to label (default {LABELS})")
     parser.add_argument("--epochs", metavar="N", type=int, default=EPOCHS, help=f"of training (default {EPOCHS})")
     parser.add_argument(
-        "--wait-scores", metavar="S", type=float, default=120.0, help="seconds to wait for scores (default 120)"
+        "--wait-scores", metavar="S", type=float, default=180.0, help="seconds to wait for scores (default 180)"
     )
     parser.add_argument("--chromium", metavar="FILE", type=Path, default=None, help="the browser (default: found)")
     parser.add_argument("--json", action="store_true", help="print as JSON")

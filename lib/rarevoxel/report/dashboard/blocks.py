@@ -24,7 +24,7 @@ class Cell:
         href: where the cell leads, an address on this server.
         picture: address of a small picture on this server, shown before the text.
         lines: further lines, smaller.
-        mark: `good` or `warn` colours the text, which says the same in words.
+        mark: `good` or `warn` colours the text, which says the same in words; `still` keeps it on one line.
     """
 
     text: str

@@ -16,7 +16,7 @@ from rarevoxel.report.dashboard.blocks import Block, Cell, Grid
 from rarevoxel.report.dashboard.charts import Series, line_chart
 from rarevoxel.report.dashboard.data import LabelVersion, current
 from rarevoxel.report.dashboard.paging import Turn, links, page_of
-from rarevoxel.report.dashboard.words import case_page, count, duration, ml, picture_of, unbroken, when
+from rarevoxel.report.dashboard.words import case_page, count, duration, ml, picture_of, when
 
 TREND = 5
 """Labels the running median goes over."""
@@ -137,6 +137,6 @@ def _row(one: LabelVersion, effort: Effort | None) -> list[Cell]:
         name,
         Cell(changed, lines=more),
         Cell(lesions),
-        Cell(unbroken(duration(effort.seconds))),
+        Cell(duration(effort.seconds), mark="still"),
         Cell("", lines=regions),
     ]

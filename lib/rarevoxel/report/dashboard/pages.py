@@ -14,7 +14,7 @@ from rarevoxel.report.dashboard.models import learning_block, models_block
 from rarevoxel.report.dashboard.paging import Turn
 from rarevoxel.report.dashboard.queue import own_reasons, queue_block
 from rarevoxel.report.dashboard.sizes import sizes_block
-from rarevoxel.report.dashboard.words import HOME, by_region, duration, ml, number, picture_of, unbroken, when
+from rarevoxel.report.dashboard.words import HOME, by_region, duration, ml, number, picture_of, when
 
 NOT_CLINICAL = "Research software: not a medical device, not for clinical use."
 
@@ -149,4 +149,4 @@ def _version_row(one: LabelVersion) -> list[Cell]:
         return [head, Cell(volumes), Cell(note or "not measured"), Cell(""), found]
     changed, lesions, regions = described(effort)
     lines = (f"lesions: {lesions}", *regions, *([note] if note else []))
-    return [head, Cell(volumes), Cell(changed, lines=lines), Cell(unbroken(duration(effort.seconds))), found]
+    return [head, Cell(volumes), Cell(changed, lines=lines), Cell(duration(effort.seconds), mark="still"), found]

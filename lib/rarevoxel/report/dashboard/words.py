@@ -56,11 +56,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def unbroken(text: str) -> str:
-    """Return a text that stays on one line."""
-    return text.replace(" ", "\u00a0")
-
-
 def number(value: float | None, digits: int = 2) -> str:
     """Return a number with so many decimals; a dash for None and NaN."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
