@@ -1,9 +1,10 @@
-"""Fused losses: a voxel term and a soft Dice term in two sweeps, with next to nothing saved for backward.
+"""Fused losses: voxel terms and a region term in two sweeps, with next to nothing saved for backward.
 
 A loss written with torch's operators reads and writes a volume for every operator and keeps most of them for backward.
 Here the first sweep takes all sums of `rarevoxel.losses.fused_kernels` at once, and the second computes the gradient
-from logits and target anew, so that only these and 3 numbers per sample and channel are kept. The values are those of
-the plain losses, which stay the definition. `CompoundLoss` and `CALFLoss` come here by themselves.
+from logits and target anew, so that only these and a few numbers per sample and channel are kept. The values are those
+of the plain losses, which stay the definition. `CompoundLoss`, `CALFLoss`, `LMFLoss` and `UnifiedFocalLoss` come here
+by themselves.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from rarevoxel.errors import InputError
 from rarevoxel.losses.fused_kernels import precision
 from rarevoxel.losses.fused_passes import Way, all_sums, can_compile, gradient
+from rarevoxel.losses.fused_region import combine
 from rarevoxel.losses.fused_spec import FusedSpec
 
 LEAST = 2**22
@@ -122,7 +124,7 @@ class _Fused(torch.autograd.Function):
             spec, totals = _sums(spec, logits.detach().flatten(2), target.flatten(2), way)
             voxels = logits.shape[2:].numel()
             _check_classes(spec, totals, voxels)
-            value, weights = _combine(spec, totals, voxels)
+            value, weights = combine(spec, totals, voxels)
         ctx.save_for_backward(logits, target, weights)
         ctx.spec, ctx.way = spec, way
         return value.to(precision(logits.dtype))
@@ -144,18 +146,6 @@ def _sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: Way)
         if not bool(totals[..., 4].any()):
             return hard, totals
     return spec, all_sums(spec, logits, target, way)
-
-
-def _combine(spec: FusedSpec, totals: torch.Tensor, voxels: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss and its slopes in V, I and P, `B C 3`, all float64."""
-    voxel_scale, dice_scale = spec.scales(totals.shape[0], voxels)
-    total, shared, predicted, true, _ = totals.unbind(-1)
-    weight = dice_scale * totals.new_tensor(spec.dice)
-    above = 2 * shared + spec.smooth_nr
-    below = predicted + true + spec.smooth_dr
-    value = voxel_scale * total.sum() + (weight * (1 - above / below)).sum()
-    slopes = (torch.full_like(total, voxel_scale), -2 * weight / below, weight * above / below.square())
-    return value, torch.stack(slopes, dim=-1)
 
 
 def _check_classes(spec: FusedSpec, totals: torch.Tensor, voxels: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from rarevoxel.losses.fused_kernels import SUMS, precision, slopes, sums
+from rarevoxel.losses.fused_kernels import precision, slopes, sums
 from rarevoxel.losses.fused_spec import FusedSpec
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def can_compile(device: torch.device) -> bool:
 
 
 def all_sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: Way) -> torch.Tensor:
-    """Return `rarevoxel.losses.fused_kernels.sums` of every sample and channel, `B C 5`, float64.
+    """Return `rarevoxel.losses.fused_kernels.sums` of every sample and channel, `B C columns`, float64.
 
     Args:
         spec: what to compute.
@@ -59,7 +59,7 @@ def all_sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: W
     if way == "whole":
         return sums(spec, logits.transpose(0, 1), target.transpose(0, 1)).transpose(0, 1).to(torch.float64)
     sweep = _sweep(_sums, spec, logits.device, way)
-    total = torch.zeros(*logits.shape[:2], SUMS, dtype=torch.float64, device=logits.device)
+    total = torch.zeros(*logits.shape[:2], spec.columns, dtype=torch.float64, device=logits.device)
     for row, z, t in zip(total, logits, target, strict=True):
         for part in _chunks(z, way):
             row += sweep(z[:, part], t[:, part])
@@ -75,7 +75,7 @@ def gradient(
         spec: what to compute.
         logits: `B C N`.
         target: `B C N`, or `B 1 N` of class indices.
-        weights: the slopes of the loss in V, I and P, `B C 3`.
+        weights: the slopes of the loss in its sums, see `rarevoxel.losses.fused_region`.
         way: how.
     """
     weights = weights.to(precision(logits.dtype))
