@@ -4,7 +4,7 @@ A loss written with torch's operators reads and writes a volume for every operat
 Here the first sweep takes all sums of `rarevoxel.losses.fused_kernels` at once, and the second computes the gradient
 from logits and target anew, so that only these and a few numbers per sample and channel are kept. The values are those
 of the plain losses, which stay the definition. `CompoundLoss`, `CALFLoss`, `LMFLoss` and `UnifiedFocalLoss` come here
-by themselves.
+by themselves; `TopKLoss` has a way of its own, `rarevoxel.losses.fused_top_k`.
 """
 
 from __future__ import annotations
@@ -109,11 +109,12 @@ def fused_loss(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way:
     Raises:
         InputError: for class indices that no channel stands for.
     """
-    value: torch.Tensor = _Fused.apply(_bare(logits), _bare(target), spec, way)  # type: ignore[no-untyped-call]
+    value: torch.Tensor = _Fused.apply(bare(logits), bare(target), spec, way)  # type: ignore[no-untyped-call]
     return value
 
 
-def _bare(tensor: torch.Tensor) -> torch.Tensor:
+def bare(tensor: torch.Tensor) -> torch.Tensor:
+    """Return `tensor` without the class that MONAI gives it."""
     return tensor if type(tensor) is torch.Tensor else tensor.as_subclass(torch.Tensor)
 
 
@@ -154,7 +155,22 @@ def _check_classes(spec: FusedSpec, totals: torch.Tensor, voxels: int) -> None:
         return
     known = totals[..., 3].sum(1)
     if bool((known != voxels).any()):
-        missing = int((voxels - known).max())
-        channels = totals.shape[1]
-        msg = f"target: {missing} voxels of a sample hold no class index from 0 to {channels - 1}"
-        raise InputError(msg, f"the logits have {channels} channels, one per class")
+        raise _no_class(int((voxels - known).max()), totals.shape[1])
+
+
+def check_indices(logits: torch.Tensor, target: torch.Tensor) -> None:
+    """Raise if a target `B 1 H [W D]` holds class indices that no channel of the logits stands for.
+
+    Raises:
+        InputError: naming how many.
+    """
+    channels = logits.shape[1]
+    least, most = target.aminmax()
+    if least <= -1 or most >= channels:
+        wrong = ((target <= -1) | (target >= channels)).flatten(1).sum(1)
+        raise _no_class(int(wrong.max()), channels)
+
+
+def _no_class(missing: int, channels: int) -> InputError:
+    msg = f"target: {missing} voxels of a sample hold no class index from 0 to {channels - 1}"
+    return InputError(msg, f"the logits have {channels} channels, one per class")

@@ -118,7 +118,7 @@ def _slope(spec: FusedSpec, kind: Kind, v: Voxels) -> torch.Tensor:
 
 
 def _softmax_sums(spec: FusedSpec, zs: Tensors, ts: Tensors) -> Iterator[Tensors]:
-    ps, lps = _softmax(zs)
+    ps, lps = softmax(zs)
     scaled = _scaled(spec, zs)
     for c, t in enumerate(ts):
         terms = []
@@ -135,8 +135,8 @@ def _softmax_sums(spec: FusedSpec, zs: Tensors, ts: Tensors) -> Iterator[Tensors
 
 
 def _softmax_slopes(spec: FusedSpec, zs: Tensors, ts: Tensors, ws: list[Tensors]) -> Tensors:
-    # With s_c the slope in ln p_c, the slope in z_k is s_k - p_k sum_c s_c; the region term has s_c = p_c times its own.
-    ps, lps = _softmax(zs)
+    # With s_c the slope in ln p_c, that in z_k is s_k - p_k sum_c s_c; the region term has s_c = p_c times its own.
+    ps, lps = softmax(zs)
     own = []
     for c, (p, lp, t, w) in enumerate(zip(ps, lps, ts, ws, strict=True)):
         terms = []
@@ -174,7 +174,7 @@ def _margin_slopes(spec: FusedSpec, scale: float, qs: Tensors, ts: Tensors, ws: 
 def _scaled(spec: FusedSpec, zs: Tensors) -> dict[float, tuple[Tensors, Tensors]]:
     """Return the softmax of the logits times every scale that a margin term asks for."""
     scales = {kind.scale: None for terms in spec.voxel for kind, _ in terms if isinstance(kind, Margin)}
-    return {scale: _softmax([scale * z for z in zs]) for scale in scales}
+    return {scale: softmax([scale * z for z in zs]) for scale in scales}
 
 
 def _others(values: Tensors, c: int) -> torch.Tensor:
@@ -192,7 +192,7 @@ def _class_slope(kind: str, p: torch.Tensor, lp: torch.Tensor, t: torch.Tensor) 
     return -t if kind == "ce" else t * (1 - p) * (2 * p * lp - (1 - p))
 
 
-def _softmax(zs: Tensors) -> tuple[Tensors, Tensors]:
+def softmax(zs: Tensors) -> tuple[Tensors, Tensors]:
     """Return the probabilities and their logarithms."""
     highest = _maximum(zs)
     shifted = [z - highest for z in zs]

@@ -104,6 +104,17 @@ class FusedSpec:
     tversky: Tversky | None = None
 
     @property
+    def channels(self) -> int:
+        """How many channels there are."""
+        return len(self.voxel)
+
+    @property
+    def heavy(self) -> bool:
+        """Whether each channel needs sums over the others, so many that a compiler must not repeat them."""
+        powers = any(isinstance(kind, Focal | Margin) for terms in self.voxel for kind, _ in terms)
+        return self.activation == "one_vs_rest" or (self.activation == "softmax" and powers)
+
+    @property
     def columns(self) -> int:
         """How many sums are taken of every channel, see `rarevoxel.losses.fused_region`."""
         return 5 if self.tversky is None else 7
