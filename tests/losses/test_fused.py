@@ -14,7 +14,7 @@ from rarevoxel.errors import InputError
 from rarevoxel.losses import Branch, CALFLoss, CompoundLoss, TermOptions, fused, fused_passes
 from rarevoxel.losses.fused import fused_way, use_fused
 
-SUMS = ("dice_focal", "dice_ce", "focal", "dice+0.5*focal+2*ce")
+SUMS = ("dice_focal", "dice_ce", "focal", "dice+0.5*focal+2*ce", "dice+0.5*bce+tversky")
 MIXED = ("log10", "fisher", "arcsine", "logit")
 
 
@@ -166,7 +166,7 @@ def test_the_plain_loss_does_what_is_not_fused(monkeypatch):
     z, t = pair(3, "soft")
     CALFLoss("ln", variant="published")(z, t)
     CALFLoss("ln", reduction="none")(z, t)
-    CompoundLoss("dice+top_k")(z, t)
+    CompoundLoss("tversky")(z, t)
     CompoundLoss("dice_focal")(z, t.clone().requires_grad_())
     with pytest.warns(UserWarning, match="one channel only, include_background=False ignored"):
         CALFLoss("ln", include_background=False)(z[:, :1], t[:, :1])

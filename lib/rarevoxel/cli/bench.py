@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-BENCHMARKS = ("inference", "loading", "losses", "statistics")
+BENCHMARKS = ("inference", "loading", "losses", "round", "statistics")
 """Each is `main` of a module `bench_NAME`, which reads its own options."""
 
 

@@ -87,7 +87,7 @@ def fused_way(logits: torch.Tensor, target: torch.Tensor) -> Way | None:
     """
     if not _switch.enabled or target.requires_grad or target.is_complex() or logits.shape[1] > MOST_CHANNELS:
         return None
-    # Inside a larger graph that is being compiled there is nothing to wait for, and MONAI's Dice would break the graph.
+    # Inside a larger graph that is being compiled there is nothing to wait for.
     if torch.compiler.is_compiling():
         return "whole"
     compiled = _switch.compiled and can_compile(logits.device)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from rarevoxel.losses.fused_kernels import precision, softmax
 from rarevoxel.losses.fused_passes import Way, chunks, sweep_of
@@ -162,7 +163,10 @@ def _losses(spec: TopKSpec, logits: torch.Tensor, target: torch.Tensor) -> tuple
     """Return the losses of `C N` logits, `R N`, and with softmax the probabilities and targets of every class."""
     dtype = precision(logits.dtype)
     if spec.activation == "sigmoid":
-        return value("bce", Voxels.of(logits.to(dtype), target.to(dtype)), 0.0)[: spec.channels], [], []
+        z, t = logits.to(dtype), target.to(dtype)
+        if not torch.compiler.is_compiling():
+            return functional.binary_cross_entropy_with_logits(z, t, reduction="none"), [], []
+        return value("bce", Voxels.of(z, t), 0.0), [], []
     ps, lps = softmax([z.to(dtype) for z in logits.unbind(0)])
     if spec.classes:
         index = target[0].to(dtype)
@@ -187,8 +191,9 @@ def _slopes_into(
     low, high, above, equal = (w.unsqueeze(-1) for w in weights.unbind(-1))
     weight = torch.where(losses > high, above, torch.where(losses >= low, equal, 0.0))
     if spec.activation == "sigmoid":
-        dtype = precision(logits.dtype)
-        out.copy_(weight * slope("bce", Voxels.of(logits.to(dtype), target.to(dtype)), 0.0))
+        z, t = (tensor.to(losses.dtype) for tensor in (logits, target))
+        plain = not torch.compiler.is_compiling()
+        out.copy_(weight * (torch.sigmoid(z) - t if plain else slope("bce", Voxels.of(z, t), 0.0)))
         return
     whole = sum(ts[1:], ts[0])
     out.copy_(torch.stack([(weight[0] * (p * whole - t)).to(logits.dtype) for p, t in zip(ps, ts, strict=True)]))
