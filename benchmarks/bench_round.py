@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from rarevoxel.bundled import bundled_app
 from rarevoxel.cases import SEQUENCES, scan
-from rarevoxel.config import load_config
+from rarevoxel.config import AppConfig, load_config
 from rarevoxel.labels import CLIENT_LABELS
 from rarevoxel.networks import build_network
 from rarevoxel.phantom import PhantomSpec, write_phantoms
@@ -130,10 +130,12 @@ def peer_side(bench: Bench, place: Path, epochs: int) -> Side:
     shape = load_config(bundled_app() / "app.toml").network
 
     def make() -> torch.nn.Module:
-        return build_network(shape, in_channels=len(SEQUENCES), out_channels=len(CLIENT_LABELS) + 1)
+        return build_network(shape, in_channels=len(SEQUENCES), out_channels=len(peer.LABELS) + 1)
 
     app = peer.SampleApp(place / "app", place / "studies", bench.source, make, bench.patch)
-    request = {"max_epochs": epochs, "train_batch_size": 1, "val_batch_size": 1, "val_split": 0.2, "multi_gpu": False}
+    sizes = {"train_batch_size": 1, "val_batch_size": 1, "val_split": 0.2}
+    # Its tracking by MLflow is left out: current versions refuse the folder that it names.
+    request = {"max_epochs": epochs, **sizes, "multi_gpu": False, "tracking": "None"}
     return Side(app, peer.MODEL, request)
 
 
@@ -148,7 +150,7 @@ def play(side: Side, bench: Bench, place: Path) -> dict[str, float]:
     """
     label = place / "submitted.nii.gz"
     shutil.copy(bench.source / bench.next / "seg.nii.gz", label)
-    segments = [{"name": name, "idx": value} for value, name in enumerate(CLIENT_LABELS, start=1)]
+    segments = [{"name": name, "idx": CLIENT_LABELS[name]} for name in AppConfig().labels]
     store = side.app.datastore()
 
     def infer(case: str) -> None:
@@ -233,6 +235,10 @@ def main() -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     logging.disable(logging.WARNING)
+    from monailabel.config import settings
+
+    # Folders that come and go are not watched for changes.
+    settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD = False
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(Path(temporary), args.labelled, args.steps, args.patch)
         spec = PhantomSpec(tuple(args.size), (SPACING_MM,) * 3, severity="moderate")

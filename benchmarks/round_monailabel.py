@@ -3,7 +3,7 @@
 Read from the app that comes with monailabel 0.8.5: `BasicTrainTask` and `BasicInferTask`, transforms, loss, optimizer,
 cached data set, validation after every epoch, windows of the patch with an overlap of 0.4 and Gaussian weights. What
 differs: four sequences enter as channels and are scaled one by one, the network is built like ours and so as large,
-and `NormalizeLabelsInDatasetd` is left out because the labels are 1 to 3 already.
+`NormalizeLabelsInDatasetd` is left out because the labels are 1 to 3 already, and so are the centroids of the answer.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from monai.transforms import (
     NormalizeIntensityd,
     Orientationd,
     RandSpatialCropd,
+    Resize,
     ScaleIntensityd,
     SelectItemsd,
     Spacingd,
@@ -39,14 +40,17 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.infer.basic_infer import BasicInferTask
 from monailabel.tasks.train.basic_train import BasicTrainTask, Context
 from monailabel.tasks.train.utils import region_wise_metrics
-from monailabel.transform.post import GetCentroidsd, Restored
 
 from rarevoxel.cases import SEQUENCES
+from rarevoxel.config import AppConfig
 from rarevoxel.labels import CLIENT_LABELS
 
 MODEL = "segmentation"
-LABELS = {name: value for value, name in enumerate(CLIENT_LABELS, start=1)}
+LABELS = {name: CLIENT_LABELS[name] for name in AppConfig().labels}
 SPACING = (1.0, 1.0, 1.0)
+
+KEPT = {"image_path": "path_of_image"}
+"""A name that MONAI's `Spacingd` takes for metadata of the image, and another for it meanwhile."""
 
 MakeNetwork = Callable[[], torch.nn.Module]
 
@@ -64,8 +68,25 @@ class Siblings(MapTransform):
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the data with four files for `image`."""
+        found = {KEPT.get(key, key): value for key, value in data.items()}
         case = Path(data["image"]).name.removesuffix(".nii.gz")
-        return {**data, "image": [str(self.root / case / f"{name}.nii.gz") for name in SEQUENCES]}
+        return {**found, "image": [str(self.root / case / f"{name}.nii.gz") for name in SEQUENCES]}
+
+
+class Restored(MapTransform):
+    """Gives the label map the size of the image and its affine, as `monailabel.transform.post.Restored` does."""
+
+    def __init__(self) -> None:
+        super().__init__("pred")
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the data with the map, `H W D`."""
+        pred, meta = data["pred"], data["image"].meta
+        shape = tuple(int(n) for n in meta["spatial_shape"])
+        if tuple(pred.shape[1:]) != shape:
+            pred = Resize(spatial_size=shape, mode="nearest")(pred)
+        back = {old: data[new] for old, new in KEPT.items() if new in data}
+        return {**data, **back, "pred": pred[0], "pred_meta_dict": {"affine": meta["original_affine"]}}
 
 
 def road(root: Path, keys: Sequence[str], device: Any = None) -> list[Any]:
@@ -87,7 +108,7 @@ def smooth() -> list[Any]:
     return [GaussianSmoothd("image", sigma=0.4), ScaleIntensityd("image", minv=-1.0, maxv=1.0, channel_wise=True)]
 
 
-class Train(BasicTrainTask):  # type: ignore[misc]
+class Train(BasicTrainTask):
     """Its trainer; the hooks are those of its sample app."""
 
     def __init__(self, make: MakeNetwork, root: Path, patch: int, **kwargs: Any) -> None:
@@ -161,7 +182,7 @@ class Train(BasicTrainTask):  # type: ignore[misc]
         return [*super().train_handlers(context), pictures]
 
 
-class Infer(BasicInferTask):  # type: ignore[misc]
+class Infer(BasicInferTask):
     """Its inference; the hooks are those of its sample app."""
 
     def __init__(self, path: str, network: torch.nn.Module, root: Path, patch: int) -> None:
@@ -187,8 +208,7 @@ class Infer(BasicInferTask):  # type: ignore[misc]
             EnsureTyped("image", device=data.get("device") if data else None),
             Activationsd("pred", softmax=True),
             AsDiscreted("pred", argmax=True),
-            Restored(keys="pred", ref_image="image"),
-            GetCentroidsd("pred", centroids_key="centroids"),
+            Restored(),
         ]
 
 
@@ -197,7 +217,7 @@ def windows(patch: Sequence[int]) -> SlidingWindowInferer:
     return SlidingWindowInferer(patch, sw_batch_size=2, overlap=0.4, padding_mode="replicate", mode="gaussian")
 
 
-class SampleApp(MONAILabelApp):  # type: ignore[misc]
+class SampleApp(MONAILabelApp):
     """An app with that one model.
 
     Args:
@@ -219,7 +239,7 @@ class SampleApp(MONAILabelApp):  # type: ignore[misc]
     def init_infers(self) -> dict[str, Any]:
         """Return its inference; of the two weight files the published one counts, where there is one."""
         paths = [os.fspath(self.first), os.fspath(self.published)]
-        return {MODEL: Infer(paths, self.make(), self.root, self.patch)}  # type: ignore[arg-type]
+        return {MODEL: Infer(paths, self.make(), self.root, self.patch)}
 
     def init_trainers(self) -> dict[str, Any]:
         """Return its trainer."""

@@ -153,7 +153,7 @@ def _candidates(values: npt.NDArray[Any], kept: int) -> npt.NDArray[Any]:
         sample.partition(len(sample) - rank)
         bound = sample[len(sample) - rank]
         # A little below, so that what equals the K-th largest but for round-off is there.
-        found = values[values >= bound * (1 - 1e-4)]
+        found: npt.NDArray[Any] = values[values >= bound * (1 - 1e-4)]
         if np.count_nonzero(found >= bound) >= kept:
             return found
     return values.copy()
