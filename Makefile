@@ -61,8 +61,11 @@ lint: setup ## check style and types
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy"
 
-bench: setup ## time the losses against their peers
-	@"$(BIN)/rarevoxel" bench losses
+bench: setup ## run every benchmark against its peers (half an hour) and draw work/bench/performance.png
+	@mkdir -p work/bench
+	@set -e; for name in losses statistics inference loading round; do \
+		echo "bench $$name"; "$(BIN)/rarevoxel" bench $$name --json > work/bench/$$name.json; done
+	@"$(BIN)/python" benchmarks/performance_figure.py work/bench work/bench/performance.png
 
 dashboard: setup ## take the README's pictures of the dashboard (needs Chromium; some minutes)
 	@"$(BIN)/rarevoxel" dashboard --screenshots docs/pictures

@@ -120,15 +120,16 @@ def compare(masks: Mapping[str, Mask], truth: Mask) -> dict[str, Any]:
     return {"truth": dice, "lost": means[MONAI] - means[FIRST], "between": between, "clicks_agree": same}
 
 
-def growth(weights: Path, files: Mapping[str, Path], folder: Path, rounds: int) -> dict[str, float]:
-    """Return with which power of the voxels the time of either way grows, on slabs of the head."""
+def growth(weights: Path, files: Mapping[str, Path], folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
+    """Return the seconds of either way on slabs of the head, and with which power of the voxels they grow."""
     slabs = {share: slab(files, folder / f"{share}", share) for share in SHARES}
     voxels = [float(np.prod(read_volume(part["t1c"]).array.shape)) for part in slabs.values()]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, make in ((MONAI, monai_click), (FIRST, our_click)):
         parts = {f"{share}": make(weights, part) for share, part in slabs.items()}
         times = interleaved(parts, rounds, warm_up=1, title=f"growth of {name}")
-        found[name] = exponent(voxels, [timing.median for timing in times.values()])
+        seconds = [timing.median for timing in times.values()]
+        found[name] = {"voxels": voxels, "seconds": seconds, "exponent": exponent(voxels, seconds)}
     return found
 
 
@@ -203,7 +204,9 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     told.append(f"Dice of the two masks  {_regions(dice['between'])}")
     if "peak_mib" in result:
         told.append("peak memory            " + ", ".join(f"{n} {v:.0f} MiB" for n, v in result["peak_mib"].items()))
-        told.append("time grows with voxels " + ", ".join(f"{n} ^{v:.2f}" for n, v in result["growth"].items()))
+        told.append(
+            "time grows with voxels " + ", ".join(f"{n} ^{g['exponent']:.2f}" for n, g in result["growth"].items())
+        )
     return told
 
 

@@ -105,6 +105,8 @@ def measure(rounds: int, scales: tuple[float, ...] = (0.8, 0.9, 1.0)) -> dict[st
     return {
         "machine": machine(),
         "draws": patches,
+        "draw_voxels": [voxels for voxels, _ in growth],
+        "draw_s": [seconds for _, seconds in growth],
         "draw_exponent": exponent(*zip(*growth, strict=True)),
         "disk": {name: timing.to_dict() for name, timing in read.items()},
         "disk_ratio": read["PersistentDataset"].over(read["ours"]).to_dict(),

@@ -3,7 +3,9 @@
 Logits are `2 4 n^3` with softmax and class indices, `2 3 n^3` with sigmoid and masks. The peers compute the same terms:
 with softmax that is `DiceLoss` beside `FocalLoss(use_softmax=True)`, because `DiceFocalLoss(softmax=True)` takes a
 sigmoid focal loss. `DiceCELoss(sigmoid=True)` takes a categorical cross-entropy where CALF takes a binary one; it is
-what a user would reach for. Run as `rarevoxel bench losses [--size 96] [--rounds 9] [--threads 1] [--json]`.
+what a user would reach for. MONAI's unified focal loss knows two classes, so ours is given two; for LMF and top-k there
+is no peer but the same loss in torch's operators. Run as `rarevoxel bench losses [--size 96] [--rounds 9] [--threads 1]
+[--rows NAME ...] [--json]`.
 
 glibc returns large blocks to the system at every release, and a loss that allocates much pays for their pages anew in
 every step. The same ratios are therefore taken twice, the second time in a process with `MALLOC_*` tuned against that.
@@ -17,15 +19,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from measuring import exponent, interleaved, machine, peak_mib
-from monai.losses import DiceCELoss, DiceFocalLoss, DiceLoss, FocalLoss
+from monai.losses import AsymmetricUnifiedFocalLoss, DiceCELoss, DiceFocalLoss, DiceLoss, FocalLoss
 
-from rarevoxel.losses import CALFLoss, CompoundLoss, TermOptions
+from rarevoxel.losses import CALFLoss, CompoundLoss, LMFLoss, TermOptions, TopKLoss, UnifiedFocalLoss
 from rarevoxel.losses.fused import fused_way, use_fused
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -41,19 +43,38 @@ class Row:
     Args:
         softmax: whether the data are classes, and not regions.
         ours: makes our loss.
-        peer: makes MONAI's.
-        goal: how many times faster than MONAI the fused loss is meant to be, on one thread.
+        peer: makes MONAI's; None where it has none.
+        goal: how many times faster than MONAI the fused loss is meant to be, on one thread; None where nothing was
+            said.
+        classes: with softmax.
     """
 
     softmax: bool
     ours: Callable[[], Loss]
-    peer: Callable[[], Loss]
-    goal: float
+    peer: Callable[[], Loss] | None
+    goal: float | None
+    classes: int = 4
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Who takes part."""
+        return SIDES if self.peer else SIDES[:-1]
 
 
 def _softmax_peer() -> Loss:
     dice, focal = DiceLoss(softmax=True, to_onehot_y=True), FocalLoss(use_softmax=True, to_onehot_y=True)
     return lambda logits, target: dice(logits, target) + focal(logits, target)
+
+
+def _unified_peer() -> Loss:
+    loss = AsymmetricUnifiedFocalLoss(to_onehot_y=True, num_classes=2)
+    return lambda logits, target: loss(torch.softmax(logits, dim=1), target)
+
+
+def _lmf(softmax: bool) -> Loss:
+    if softmax:
+        return LMFLoss([9e5, 9e3, 3e3, 1e3], scale=3.0, softmax=True, to_onehot_y=True)
+    return LMFLoss([(99.0, 1.0)] * 3, scale=3.0)
 
 
 ROWS = {
@@ -63,13 +84,20 @@ ROWS = {
     "sigmoid dice_focal": Row(False, lambda: CompoundLoss("dice_focal"), lambda: DiceFocalLoss(sigmoid=True), 4),
     "CALF bce_dice": Row(False, lambda: CALFLoss("bce_dice"), lambda: DiceCELoss(sigmoid=True), 2),
     "CALF ln + Dice": Row(False, lambda: CALFLoss("ln", region_weight=1.0), lambda: DiceCELoss(sigmoid=True), 2),
+    "unified focal": Row(
+        True, lambda: UnifiedFocalLoss(softmax=True, to_onehot_y=True), _unified_peer, None, classes=2
+    ),
+    "LMF softmax": Row(True, lambda: _lmf(True), None, None),
+    "LMF sigmoid": Row(False, lambda: _lmf(False), None, None),
+    "top-k softmax": Row(True, lambda: TopKLoss(softmax=True, to_onehot_y=True), None, None),
+    "top-k sigmoid": Row(False, TopKLoss, None, None),
 }
 
 
 def data(row: Row, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return logits that want a gradient, and a target with one voxel in fifty positive."""
     generator = torch.Generator().manual_seed(0)
-    channels = 4 if row.softmax else 3
+    channels = row.classes if row.softmax else 3
     logits = torch.randn(2, channels, size, size, size, generator=generator)
     if row.softmax:
         target = torch.randint(-150, channels, (2, 1, size, size, size), generator=generator).clamp_(min=0)
@@ -82,7 +110,7 @@ def data(row: Row, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 def step(name: str, side: str, size: int) -> Callable[[], object]:
     """Return what does one forward and backward pass; importable, so that a fresh process can measure its memory."""
     row = ROWS[name]
-    loss = row.peer() if side == "MONAI" else row.ours()
+    loss = _loss(row, side)
     logits, target = data(row, size)
     small = data(row, 16)
 
@@ -95,6 +123,10 @@ def step(name: str, side: str, size: int) -> Callable[[], object]:
     return run
 
 
+def _loss(row: Row, side: str) -> Loss:
+    return row.peer() if side == "MONAI" and row.peer else row.ours()
+
+
 def peak_step(name: str, side: str, size: int, threads: int) -> Callable[[], object]:
     """Return `step` on that number of threads."""
     torch.set_num_threads(threads)
@@ -105,7 +137,7 @@ def kept(name: str, side: str) -> tuple[int, int]:
     """Return the bytes kept for backward beyond logits and target, and the bytes of the logits, of `16^3` voxels."""
     row = ROWS[name]
     logits, target = data(row, 16)
-    loss = row.peer() if side == "MONAI" else row.ours()
+    loss = _loss(row, side)
     inputs = {logits.untyped_storage().data_ptr(), target.untyped_storage().data_ptr()}
     storages: dict[int, int] = {}
 
@@ -121,19 +153,18 @@ def kept(name: str, side: str) -> tuple[int, int]:
     return sum(storages.values()), logits.nbytes
 
 
-def measure_times(size: int, rounds: int) -> dict[str, Any]:
+def measure_times(names: Sequence[str], size: int, rounds: int) -> dict[str, Any]:
     """Return for every row the ratios, seconds, and the seconds that the first fused call took."""
     found: dict[str, Any] = {}
-    for name in ROWS:
+    for name in names:
         started = time.perf_counter()
         runs = {"fused": step(name, "fused", size)}
         first = time.perf_counter() - started
-        runs |= {side: step(name, side, size) for side in SIDES[1:]}
+        runs |= {side: step(name, side, size) for side in ROWS[name].sides[1:]}
         timings = interleaved(runs, rounds, title=name)
+        pairs = [("plain", "fused"), *((("MONAI", "fused"), ("MONAI", "plain")) if ROWS[name].peer else ())]
         found[name] = {
-            "MONAI over fused": timings["MONAI"].over(timings["fused"]).to_dict(),
-            "plain over fused": timings["plain"].over(timings["fused"]).to_dict(),
-            "MONAI over plain": timings["MONAI"].over(timings["plain"]).to_dict(),
+            **{f"{slow} over {fast}": timings[slow].over(timings[fast]).to_dict() for slow, fast in pairs},
             "goal": ROWS[name].goal,
             "first_call_s": first,
             "seconds": {side: timing.to_dict() for side, timing in timings.items()},
@@ -141,26 +172,28 @@ def measure_times(size: int, rounds: int) -> dict[str, Any]:
     return found
 
 
-def measure_growth(size: int, rounds: int) -> dict[str, float]:
-    """Return for every row the exponent k of `seconds = a voxels^k` of the fused loss, from half the size to all."""
+def measure_growth(names: Sequence[str], size: int, rounds: int) -> dict[str, Any]:
+    """Return for every row the fused loss's seconds from half the size to all, and k of `seconds = a voxels^k`."""
     sizes = [max(size // 2, 8), max(3 * size // 4, 12), max(size, 16)]
     growth = {}
-    for name in ROWS:
+    for name in names:
         runs = {str(n): step(name, "fused", n) for n in sizes}
         timings = interleaved(runs, rounds, title=f"{name}, growth")
-        growth[name] = exponent([n**3 for n in sizes], [timings[str(n)].median for n in sizes])
+        voxels, seconds = [n**3 for n in sizes], [timings[str(n)].median for n in sizes]
+        growth[name] = {"voxels": voxels, "seconds": seconds, "exponent": exponent(voxels, seconds)}
     return growth
 
 
-def measure_memory(size: int, threads: int) -> dict[str, Any]:
+def measure_memory(names: Sequence[str], size: int, threads: int) -> dict[str, Any]:
     """Return for every row and side the peak of one step in a fresh process, and the bytes kept for backward."""
     found: dict[str, Any] = {}
-    for name in ROWS:
-        peaks = {side: peak_mib(peak_step, name, side, size, threads) for side in SIDES}
-        saved = {side: kept(name, side) for side in SIDES}
+    for name in names:
+        sides = ROWS[name].sides
+        peaks = {side: peak_mib(peak_step, name, side, size, threads) for side in sides}
+        saved = {side: kept(name, side) for side in sides}
         found[name] = {
             "peak_mib": peaks,
-            "MONAI over fused": peaks["MONAI"] / max(peaks["fused"], 0.1),
+            f"{sides[-1]} over fused": peaks[sides[-1]] / max(peaks["fused"], 0.1),
             "kept_bytes_16": {side: bytes_ for side, (bytes_, _) in saved.items()},
             "kept_over_logits": {side: bytes_ / logits for side, (bytes_, logits) in saved.items()},
         }
@@ -170,6 +203,7 @@ def measure_memory(size: int, threads: int) -> dict[str, Any]:
 def tuned(args: argparse.Namespace) -> dict[str, Any]:
     """Return the ratios of a process of its own in which malloc keeps what is released."""
     options = ["--size", str(args.size), "--rounds", str(args.rounds), "--threads", str(args.threads)]
+    options += ["--rows", *args.rows]
     command = [sys.executable, __file__, *options, "--json", "--times-only"]
     done = subprocess.run(command, env={**os.environ, **TUNED}, stdout=subprocess.PIPE, text=True, check=True)
     times: dict[str, Any] = json.loads(done.stdout)["times"]
@@ -182,6 +216,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=96, help="voxels along each axis (default 96)")
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds (default 9)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="which losses (default all)")
     parser.add_argument("--times-only", action="store_true", help="no memory, no growth, no second process")
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse_args()
@@ -192,10 +227,10 @@ def main() -> int:
     with use_fused(True, least=1):
         way = fused_way(logits, target)
     result: dict[str, Any] = {"size": args.size, "rounds": args.rounds, "way": way, "machine": machine()}
-    result["times"] = measure_times(args.size, args.rounds)
+    result["times"] = measure_times(args.rows, args.size, args.rounds)
     if not args.times_only:
-        result["growth"] = measure_growth(args.size, args.rounds)
-        result["memory"] = measure_memory(args.size, args.threads)
+        result["growth"] = measure_growth(args.rows, args.size, args.rounds)
+        result["memory"] = measure_memory(args.rows, args.size, args.threads)
         if sys.platform == "linux":
             result["times_tuned_malloc"] = tuned(args)
     if args.json:
@@ -211,13 +246,14 @@ def lines(result: dict[str, Any]) -> list[str]:
     text = [f"n = {result['size']}, {result['way']}, {cores} cores, {threads} threads, {result['rounds']} rounds", ""]
     for title, key in (("as it is", "times"), ("malloc tuned", "times_tuned_malloc")):
         for name, row in result.get(key, {}).items():
-            ratios = [_ratio(label, row[label]) for label in ("MONAI over fused", "plain over fused")]
-            text.append(f"{name:<20} {title:<13} {'  '.join(ratios)}  goal {row['goal']}x")
+            ratios = [_ratio(label, row[label]) for label in ("MONAI over fused", "plain over fused") if label in row]
+            goal = f"  goal {row['goal']}x" if row["goal"] else ""
+            text.append(f"{name:<20} {title:<13} {'  '.join(ratios)}{goal}")
     for name, row in result.get("memory", {}).items():
         peaks = ", ".join(f"{side} {mib:.0f}" for side, mib in row["peak_mib"].items())
         kept_here = ", ".join(f"{side} {bytes_}" for side, bytes_ in row["kept_bytes_16"].items())
         text.append(f"{name:<20} peak MiB: {peaks}; bytes kept for backward at 16^3: {kept_here}")
-    text += [f"{name:<20} seconds grow with voxels^{k:.2f}" for name, k in result.get("growth", {}).items()]
+    text += [f"{name:<20} seconds grow with voxels^{g['exponent']:.2f}" for name, g in result.get("growth", {}).items()]
     return text
 
 

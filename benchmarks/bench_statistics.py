@@ -74,8 +74,10 @@ def growth(root: Path, rounds: int) -> dict[str, Any]:
     )
     return {
         "voxels": voxels,
+        "voxels_s": [timing.median for timing in found.values()],
         "voxels_exponent": measuring.exponent(voxels, [timing.median for timing in found.values()]),
         "cases": list(numbers),
+        "cases_s": [timing.median for timing in scans.values()],
         "cases_exponent": measuring.exponent(numbers, [timing.median for timing in scans.values()]),
     }
 

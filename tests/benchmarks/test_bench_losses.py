@@ -31,6 +31,12 @@ def test_the_peer_is_the_same_loss(name: str) -> None:
             torch.testing.assert_close(row.ours()(*pair), row.peer()(*pair))
 
 
+def test_the_growth_of_a_line_of_points() -> None:
+    found = bench_losses.measure_growth(["sigmoid dice_focal"], 8, 1)["sigmoid dice_focal"]
+    assert found["voxels"] == [8**3, 12**3, 16**3]
+    assert len(found["seconds"]) == 3
+
+
 def test_bytes_that_are_kept() -> None:
     ours, logits = bench_losses.kept("softmax dice_focal", "fused")
     assert logits == 2 * 4 * 16**3 * 4
@@ -47,6 +53,7 @@ def test_a_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
             found = json.loads(text)
             assert found["way"] == "chunked"
             assert set(found["times"]) == set(bench_losses.ROWS)
+            assert {"plain over fused", "goal", "first_call_s", "seconds"} == set(found["times"]["LMF sigmoid"])
             assert found["times"]["CALF bce_dice"]["MONAI over fused"]["median"] > 0
         else:
             assert text.startswith("n = 6, chunked, ")

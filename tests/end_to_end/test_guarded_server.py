@@ -199,7 +199,9 @@ def test_roles(hospital: Hospital, method: str, path: str, needed: str) -> None:
     for role in Role:
         response = hospital.ask(method, path, role=role.name.lower())
         if role >= Role.named(needed):
-            assert response.status_code == 200, response.text
+            # The only case that is left is with the first who asked for it.
+            allowed = (200, 409) if path.startswith("/activelearning") else (200,)
+            assert response.status_code in allowed, response.text
         else:
             refused(response, 403, f"needs the role {needed}")
     assert hospital.litter() == []

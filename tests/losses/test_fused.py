@@ -7,67 +7,18 @@ import logging
 
 import pytest
 import torch
+from fused_pairs import check, pair
 from monai.data import MetaTensor
 
 from rarevoxel.errors import InputError
 from rarevoxel.losses import Branch, CALFLoss, CompoundLoss, TermOptions, fused, fused_passes
 from rarevoxel.losses.fused import fused_way, use_fused
 
-SUMS = ("dice_focal", "dice_ce", "focal", "dice+0.5*focal+2*ce")
+SUMS = ("dice_focal", "dice_ce", "focal", "dice+0.5*focal+2*ce", "dice+0.5*bce+tversky")
 MIXED = ("log10", "fisher", "arcsine", "logit")
 
 
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
-    """Several chunks even of the few voxels of a test, the last one shorter; no compiler unless a test asks for it."""
-    monkeypatch.setattr(fused_passes, "CHUNK", 150)
-    monkeypatch.setattr(fused_passes, "COMPILED_CHUNK", 150)
-    with use_fused(True, compiled=False, least=1):
-        yield
-
-
-def one_hot(index, channels):
-    return torch.eye(channels)[index[:, 0]].movedim(-1, 1)
-
-
-def pair(channels, kind, shape=(5, 7, 3), samples=2, dtype=torch.float32):
-    torch.manual_seed(channels)
-    z = (3 * torch.randn(samples, channels, *shape)).to(dtype)
-    if kind == "classes":
-        return z, torch.randint(0, channels, (samples, 1, *shape))
-    if kind == "soft":
-        return z, torch.rand(samples, channels, *shape)
-    if kind == "empty":
-        return z, torch.zeros(samples, channels, *shape)
-    if kind == "full":
-        return z, torch.ones(samples, channels, *shape)
-    if kind == "one-hot":
-        return z, one_hot(torch.randint(0, channels, (samples, 1, *shape)), channels)
-    return z, torch.rand(samples, channels, *shape) < 0.2
-
-
-def both(loss, z, t):
-    """Return value and gradient of the plain and of the fused loss."""
-    found = []
-    for enabled in (False, True):
-        leaf = z.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-        with use_fused(enabled):
-            value = loss(leaf, t)
-        value.backward()
-        found.append((value.detach(), leaf.grad))
-    return found
-
-
-def check(loss, z, t, rtol=1e-6):
-    (plain, plain_grad), (value, grad) = both(loss, z, t)
-    assert value.dtype == plain.dtype
-    assert value.shape == ()
-    assert grad.dtype == z.dtype
-    assert grad.stride() == z.stride()
-    torch.testing.assert_close(value, plain, rtol=rtol, atol=1e-7)
-    # Where the Dice term alone is near its minimum the plain gradient is the difference of larger numbers.
-    scale = max(float(plain_grad.abs().max()), 1 / z.numel())
-    torch.testing.assert_close(grad, plain_grad, rtol=0, atol=rtol * scale)
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 @pytest.mark.parametrize("name", SUMS)
@@ -215,7 +166,7 @@ def test_the_plain_loss_does_what_is_not_fused(monkeypatch):
     z, t = pair(3, "soft")
     CALFLoss("ln", variant="published")(z, t)
     CALFLoss("ln", reduction="none")(z, t)
-    CompoundLoss("dice+top_k")(z, t)
+    CompoundLoss("tversky")(z, t)
     CompoundLoss("dice_focal")(z, t.clone().requires_grad_())
     with pytest.warns(UserWarning, match="one channel only, include_background=False ignored"):
         CALFLoss("ln", include_background=False)(z[:, :1], t[:, :1])

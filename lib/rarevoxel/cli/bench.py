@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-BENCHMARKS = ("inference", "loading", "losses", "next_sample", "statistics")
+BENCHMARKS = ("inference", "loading", "losses", "next_sample", "round", "statistics")
 """Each is `main` of a module `bench_NAME`, which reads its own options."""
 
 

@@ -3,8 +3,8 @@
 Three of MONAI's ready-made sums surprise on regions or classes, which is why the sums are made here: with several
 channels `DiceCELoss(sigmoid=True)` takes the categorical cross-entropy (softmax over nested regions) and not the binary
 one; `DiceFocalLoss(softmax=True)` and `GeneralizedDiceFocalLoss(softmax=True)` take the sigmoid focal loss; and
-`FocalLoss(use_softmax=True, include_background=False)` drops the background logit before the softmax. Their classes
-for the single terms are used unchanged.
+`FocalLoss(use_softmax=True, include_background=False)` drops the background logit before the softmax. The focal term is
+their class; the overlap terms compute what theirs do, see `rarevoxel.losses.overlap`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CoNIC (Dice and focal with its novel class weights).
 """
 
 FUSED_TERMS = frozenset({"dice", "ce", "focal"})
-"""Sums of these are computed in two sweeps where that pays, see `rarevoxel.losses.fused`."""
+"""These of a sum are computed together in two sweeps where that pays, see `rarevoxel.losses.fused`."""
 
 
 def parse_sum(text: str) -> tuple[tuple[float, str], ...]:
@@ -142,13 +142,22 @@ class CompoundLoss(nn.Module):
         if spec is not None:
             way = fused_way(logits, target)
             if way is not None:
-                return fused_loss(spec, logits, target, way)
+                value = fused_loss(spec, logits, target, way)
+                rest = [
+                    pair
+                    for pair, (_, term) in zip(self.total.pairs(), self.parsed, strict=True)
+                    if term not in FUSED_TERMS
+                ]
+                if not rest:
+                    return value
+                z, t = prepare(self.name, logits, target, self.to_onehot_y)
+                return torch.stack([value, *(weight * term(z, t) for weight, term in rest)]).sum()
         z, t = prepare(self.name, logits, target, self.to_onehot_y)
         if self.options.activation == "softmax" and z.shape[1] == 1:
             msg = f"{self.name}: softmax with one channel, expected one channel per class, background included"
             raise InputError(msg, "use the sigmoid activation for a single mask")
-        value: torch.Tensor = self.total(z, t)
-        return value
+        total: torch.Tensor = self.total(z, t)
+        return total
 
     def extra_repr(self) -> str:
         """Return the sum that `print` shows."""
@@ -158,7 +167,7 @@ class CompoundLoss(nn.Module):
         """Return what to fuse, None where the plain loss has to do it, or has something to say."""
         weights = {term: weight for weight, term in self.parsed}
         softmax, background = self.options.activation == "softmax", self.options.include_background
-        if not weights.keys() <= FUSED_TERMS or logits.ndim < 3:
+        if not weights.keys() & FUSED_TERMS or logits.ndim < 3:
             return None
         channels = logits.shape[1]
         if channels == 1 and (softmax or self.to_onehot_y or not background):

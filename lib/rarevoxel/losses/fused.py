@@ -1,9 +1,10 @@
-"""Fused losses: a voxel term and a soft Dice term in two sweeps, with next to nothing saved for backward.
+"""Fused losses: voxel terms and a region term in two sweeps, with next to nothing saved for backward.
 
 A loss written with torch's operators reads and writes a volume for every operator and keeps most of them for backward.
 Here the first sweep takes all sums of `rarevoxel.losses.fused_kernels` at once, and the second computes the gradient
-from logits and target anew, so that only these and 3 numbers per sample and channel are kept. The values are those of
-the plain losses, which stay the definition. `CompoundLoss` and `CALFLoss` come here by themselves.
+from logits and target anew, so that only these and a few numbers per sample and channel are kept. The values are those
+of the plain losses, which stay the definition. `CompoundLoss`, `CALFLoss`, `LMFLoss` and `UnifiedFocalLoss` come here
+by themselves; `TopKLoss` has a way of its own, `rarevoxel.losses.fused_top_k`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from rarevoxel.errors import InputError
 from rarevoxel.losses.fused_kernels import precision
 from rarevoxel.losses.fused_passes import Way, all_sums, can_compile, gradient
+from rarevoxel.losses.fused_region import combine
 from rarevoxel.losses.fused_spec import FusedSpec
 
 LEAST = 2**22
@@ -85,7 +87,7 @@ def fused_way(logits: torch.Tensor, target: torch.Tensor) -> Way | None:
     """
     if not _switch.enabled or target.requires_grad or target.is_complex() or logits.shape[1] > MOST_CHANNELS:
         return None
-    # Inside a larger graph that is being compiled there is nothing to wait for, and MONAI's Dice would break the graph.
+    # Inside a larger graph that is being compiled there is nothing to wait for.
     if torch.compiler.is_compiling():
         return "whole"
     compiled = _switch.compiled and can_compile(logits.device)
@@ -107,11 +109,12 @@ def fused_loss(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way:
     Raises:
         InputError: for class indices that no channel stands for.
     """
-    value: torch.Tensor = _Fused.apply(_bare(logits), _bare(target), spec, way)  # type: ignore[no-untyped-call]
+    value: torch.Tensor = _Fused.apply(bare(logits), bare(target), spec, way)  # type: ignore[no-untyped-call]
     return value
 
 
-def _bare(tensor: torch.Tensor) -> torch.Tensor:
+def bare(tensor: torch.Tensor) -> torch.Tensor:
+    """Return `tensor` without the class that MONAI gives it."""
     return tensor if type(tensor) is torch.Tensor else tensor.as_subclass(torch.Tensor)
 
 
@@ -122,7 +125,7 @@ class _Fused(torch.autograd.Function):
             spec, totals = _sums(spec, logits.detach().flatten(2), target.flatten(2), way)
             voxels = logits.shape[2:].numel()
             _check_classes(spec, totals, voxels)
-            value, weights = _combine(spec, totals, voxels)
+            value, weights = combine(spec, totals, voxels)
         ctx.save_for_backward(logits, target, weights)
         ctx.spec, ctx.way = spec, way
         return value.to(precision(logits.dtype))
@@ -146,25 +149,28 @@ def _sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: Way)
     return spec, all_sums(spec, logits, target, way)
 
 
-def _combine(spec: FusedSpec, totals: torch.Tensor, voxels: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss and its slopes in V, I and P, `B C 3`, all float64."""
-    voxel_scale, dice_scale = spec.scales(totals.shape[0], voxels)
-    total, shared, predicted, true, _ = totals.unbind(-1)
-    weight = dice_scale * totals.new_tensor(spec.dice)
-    above = 2 * shared + spec.smooth_nr
-    below = predicted + true + spec.smooth_dr
-    value = voxel_scale * total.sum() + (weight * (1 - above / below)).sum()
-    slopes = (torch.full_like(total, voxel_scale), -2 * weight / below, weight * above / below.square())
-    return value, torch.stack(slopes, dim=-1)
-
-
 def _check_classes(spec: FusedSpec, totals: torch.Tensor, voxels: int) -> None:
     # On a GPU the answer would have to be waited for.
     if not spec.classes or totals.device.type != "cpu" or torch.compiler.is_compiling():
         return
     known = totals[..., 3].sum(1)
     if bool((known != voxels).any()):
-        missing = int((voxels - known).max())
-        channels = totals.shape[1]
-        msg = f"target: {missing} voxels of a sample hold no class index from 0 to {channels - 1}"
-        raise InputError(msg, f"the logits have {channels} channels, one per class")
+        raise _no_class(int((voxels - known).max()), totals.shape[1])
+
+
+def check_indices(logits: torch.Tensor, target: torch.Tensor) -> None:
+    """Raise if a target `B 1 H [W D]` holds class indices that no channel of the logits stands for.
+
+    Raises:
+        InputError: naming how many.
+    """
+    channels = logits.shape[1]
+    least, most = target.aminmax()
+    if least <= -1 or most >= channels:
+        wrong = ((target <= -1) | (target >= channels)).flatten(1).sum(1)
+        raise _no_class(int(wrong.max()), channels)
+
+
+def _no_class(missing: int, channels: int) -> InputError:
+    msg = f"target: {missing} voxels of a sample hold no class index from 0 to {channels - 1}"
+    return InputError(msg, f"the logits have {channels} channels, one per class")

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 import torch
 
-from rarevoxel.losses.fused_spec import FusedSpec
+from rarevoxel.losses import fused_powers, fused_region
+from rarevoxel.losses.fused_spec import Focal, FusedSpec, Kind, Margin
 from rarevoxel.losses.fused_voxel import Voxels, exp, slope, value
 
 Tensors = list[torch.Tensor]
-SUMS = 5
-"""V, I, P and T of `FusedSpec`, and how far the target is from 0 and 1, `sum |t (1 - t)|`, where that matters."""
 
 
 def precision(dtype: torch.dtype) -> torch.dtype:
@@ -25,7 +24,7 @@ def precision(dtype: torch.dtype) -> torch.dtype:
 
 
 def sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the sums of every channel, `C ... 5`, float32 or float64.
+    """Return the sums of every channel, `C ... columns`, float32 or float64; see `rarevoxel.losses.fused_region`.
 
     Args:
         spec: what to compute.
@@ -45,7 +44,7 @@ def slopes(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, weights:
         spec: what to compute.
         logits: `C ... N`, any floating type.
         target: `C ... N`, or class indices `1 ... N`; any type.
-        weights: the slopes of the loss in V, I and P, `C ... 3`.
+        weights: the slopes of the loss in its sums, `C ... 3` or `C ... 4`, see `fused_region.combine`.
     """
     zs, ts = _split(spec, logits, target)
     if spec.uniform:
@@ -78,33 +77,19 @@ def _split(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor) -> tuple
     return zs, [t.to(dtype) for t in target.unbind(0)]
 
 
-def _shared(spec: FusedSpec, p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    return torch.minimum(p, t) if spec.minimum else p * t
-
-
-def _shared_slope(spec: FusedSpec, p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Return the derivative of `_shared` in p; at p = t that of the minimum is a half, as torch has it."""
-    if not spec.minimum:
-        return t
-    return torch.where(p < t, 1.0, torch.where(p == t, 0.5, 0.0)).to(p.dtype)
-
-
 def _sigmoid_sums(spec: FusedSpec, zs: Tensors, ts: Tensors) -> Iterator[Tensors]:
     judged = _against_rest(zs) if spec.activation == "one_vs_rest" else zs
     for c, (z, t) in enumerate(zip(judged, ts, strict=True)):
-        size = t.sum(-1)
         if not spec.used(c):
-            zero = torch.zeros_like(size)
-            yield [zero, zero, zero, size, zero]
+            yield fused_region.columns(spec, c, torch.zeros_like(t.sum(-1)), z, t)
             continue
         v = Voxels.of(z, t, spec.hard)
-        terms = [weight * value(kind, v, spec.logit_eps) for kind, weight in spec.voxel[c]]
-        total = sum(terms[1:], terms[0]).sum(-1) if terms else torch.zeros_like(size)
-        between = (t * (1 - t)).abs().sum(-1) if spec.hard and not spec.classes else torch.zeros_like(size)
-        if spec.dice[c] > 0:
-            yield [total, _shared(spec, v.p, t).sum(-1), v.p.sum(-1), size, between]
-        else:
-            yield [total, torch.zeros_like(size), torch.zeros_like(size), size, between]
+        terms = [weight * _value(spec, kind, v) for kind, weight in spec.voxel[c]]
+        total = sum(terms[1:], terms[0]).sum(-1) if terms else torch.zeros_like(t.sum(-1))
+        found = fused_region.columns(spec, c, total, v.p, t)
+        if spec.hard and not spec.classes:
+            found[4] = (t * (1 - t)).abs().sum(-1)
+        yield found
 
 
 def _sigmoid_slopes(spec: FusedSpec, zs: Tensors, ts: Tensors, ws: list[Tensors]) -> Tensors:
@@ -116,34 +101,86 @@ def _sigmoid_slopes(spec: FusedSpec, zs: Tensors, ts: Tensors, ws: list[Tensors]
 
 
 def _channel_slope(spec: FusedSpec, c: int, v: Voxels, w: Tensors) -> torch.Tensor:
-    """Return the slope in the logit, or the log-odds, of one channel; `w` are the slopes in V, I and P."""
-    terms = [weight * slope(kind, v, spec.logit_eps) for kind, weight in spec.voxel[c]]
+    """Return the slope in the logit, or the log-odds, of one channel; `w` are the slopes in the sums."""
+    terms = [weight * _slope(spec, kind, v) for kind, weight in spec.voxel[c]]
     parts = [w[0] * sum(terms[1:], terms[0])] if terms else []
     if spec.dice[c] > 0:
-        parts.append((w[1] * _shared_slope(spec, v.p, v.t) + w[2]) * v.p * v.r)
+        parts.append(fused_region.slope(spec, v.p, v.t, w) * v.p * v.r)
     return sum(parts[1:], parts[0])
 
 
+def _value(spec: FusedSpec, kind: Kind, v: Voxels) -> torch.Tensor:
+    return fused_powers.value(kind, v) if isinstance(kind, Focal | Margin) else value(kind, v, spec.logit_eps)
+
+
+def _slope(spec: FusedSpec, kind: Kind, v: Voxels) -> torch.Tensor:
+    return fused_powers.slope(kind, v) if isinstance(kind, Focal | Margin) else slope(kind, v, spec.logit_eps)
+
+
 def _softmax_sums(spec: FusedSpec, zs: Tensors, ts: Tensors) -> Iterator[Tensors]:
-    for c, (p, lp, t) in enumerate(zip(*_softmax(zs), ts, strict=True)):
-        size = t.sum(-1)
-        terms = [weight * _class_value(kind, p, lp, t) for kind, weight in spec.voxel[c]]
-        total = sum(terms[1:], terms[0]).sum(-1) if terms else torch.zeros_like(size)
-        yield [total, _shared(spec, p, t).sum(-1), p.sum(-1), size, torch.zeros_like(size)]
+    ps, lps = softmax(zs)
+    scaled = _scaled(spec, zs)
+    for c, t in enumerate(ts):
+        terms = []
+        for kind, weight in spec.voxel[c]:
+            if isinstance(kind, Margin):
+                qs, lqs = scaled[kind.scale]
+                terms.append(weight * fused_powers.class_margin(kind, lqs[c], _others(qs, c), t))
+            elif isinstance(kind, Focal):
+                terms.append(weight * fused_powers.class_focal(kind, lps[c], _others(ps, c), t))
+            else:
+                terms.append(weight * _class_value(kind, ps[c], lps[c], t))
+        total = sum(terms[1:], terms[0]).sum(-1) if terms else torch.zeros_like(t.sum(-1))
+        yield fused_region.columns(spec, c, total, ps[c], t)
 
 
 def _softmax_slopes(spec: FusedSpec, zs: Tensors, ts: Tensors, ws: list[Tensors]) -> Tensors:
-    # With s_c the slope in ln p_c, the slope in z_k is s_k - p_k sum_c s_c; the Dice term has s_c = p_c times its own.
-    ps, lps = _softmax(zs)
+    # With s_c the slope in ln p_c, that in z_k is s_k - p_k sum_c s_c; the region term has s_c = p_c times its own.
+    ps, lps = softmax(zs)
     own = []
     for c, (p, lp, t, w) in enumerate(zip(ps, lps, ts, ws, strict=True)):
-        terms = [weight * _class_slope(kind, p, lp, t) for kind, weight in spec.voxel[c]]
+        terms = []
+        for kind, weight in spec.voxel[c]:
+            if isinstance(kind, Focal):
+                terms.append(weight * fused_powers.class_focal_slope(kind, p, lp, _others(ps, c), t))
+            elif not isinstance(kind, Margin):
+                terms.append(weight * _class_slope(kind, p, lp, t))
         parts = [w[0] * sum(terms[1:], terms[0])] if terms else []
         if spec.dice[c] > 0:
-            parts.append((w[1] * _shared_slope(spec, p, t) + w[2]) * p)
+            parts.append(fused_region.slope(spec, p, t, w) * p)
         own.append(sum(parts[1:], parts[0]) if parts else torch.zeros_like(p))
     together = sum(own[1:], own[0])
-    return [s - p * together for s, p in zip(own, ps, strict=True)]
+    columns = [s - p * together for s, p in zip(own, ps, strict=True)]
+    for scale, (qs, _) in _scaled(spec, zs).items():
+        steep = _margin_slopes(spec, scale, qs, ts, ws)
+        columns = [column + scale * s for column, s in zip(columns, steep, strict=True)]
+    return columns
+
+
+def _margin_slopes(spec: FusedSpec, scale: float, qs: Tensors, ts: Tensors, ws: list[Tensors]) -> Tensors:
+    """Return the slopes of the margin terms in the scaled logits.
+
+    As `s_k (1 - q_k) - q_k sum_c s_c` over c != k: s grows to e^m where q is 1, and would cancel against itself.
+    """
+    rests = [_others(qs, c) for c in range(len(qs))]
+    own = []
+    for c, (rest, t, w) in enumerate(zip(rests, ts, ws, strict=True)):
+        kinds = [(k, weight) for k, weight in spec.voxel[c] if isinstance(k, Margin) and k.scale == scale]
+        terms = [weight * fused_powers.class_margin_slope(k, rest, t) for k, weight in kinds]
+        own.append(w[0] * sum(terms[1:], terms[0]) if terms else torch.zeros_like(rest))
+    return [s * rest - q * _others(own, k) for k, (s, rest, q) in enumerate(zip(own, rests, qs, strict=True))]
+
+
+def _scaled(spec: FusedSpec, zs: Tensors) -> dict[float, tuple[Tensors, Tensors]]:
+    """Return the softmax of the logits times every scale that a margin term asks for."""
+    scales = {kind.scale: None for terms in spec.voxel for kind, _ in terms if isinstance(kind, Margin)}
+    return {scale: softmax([scale * z for z in zs]) for scale in scales}
+
+
+def _others(values: Tensors, c: int) -> torch.Tensor:
+    """Return the sum of all but one; of probabilities it is 1 - p_c, without rounding to 0 as that does."""
+    others = [v for k, v in enumerate(values) if k != c]
+    return sum(others[1:], others[0])
 
 
 def _class_value(kind: str, p: torch.Tensor, lp: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -155,7 +192,7 @@ def _class_slope(kind: str, p: torch.Tensor, lp: torch.Tensor, t: torch.Tensor) 
     return -t if kind == "ce" else t * (1 - p) * (2 * p * lp - (1 - p))
 
 
-def _softmax(zs: Tensors) -> tuple[Tensors, Tensors]:
+def softmax(zs: Tensors) -> tuple[Tensors, Tensors]:
     """Return the probabilities and their logarithms."""
     highest = _maximum(zs)
     shifted = [z - highest for z in zs]

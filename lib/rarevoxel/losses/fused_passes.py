@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from rarevoxel.losses.fused_kernels import SUMS, precision, slopes, sums
+from rarevoxel.losses.fused_kernels import precision, slopes, sums
 from rarevoxel.losses.fused_spec import FusedSpec
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def can_compile(device: torch.device) -> bool:
 
 
 def all_sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: Way) -> torch.Tensor:
-    """Return `rarevoxel.losses.fused_kernels.sums` of every sample and channel, `B C 5`, float64.
+    """Return `rarevoxel.losses.fused_kernels.sums` of every sample and channel, `B C columns`, float64.
 
     Args:
         spec: what to compute.
@@ -58,10 +58,10 @@ def all_sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, way: W
     """
     if way == "whole":
         return sums(spec, logits.transpose(0, 1), target.transpose(0, 1)).transpose(0, 1).to(torch.float64)
-    sweep = _sweep(_sums, spec, logits.device, way)
-    total = torch.zeros(*logits.shape[:2], SUMS, dtype=torch.float64, device=logits.device)
+    sweep = sweep_of(_sums, spec, logits.device, way)
+    total = torch.zeros(*logits.shape[:2], spec.columns, dtype=torch.float64, device=logits.device)
     for row, z, t in zip(total, logits, target, strict=True):
-        for part in _chunks(z, way):
+        for part in chunks(z, way):
             row += sweep(z[:, part], t[:, part])
     return total
 
@@ -75,16 +75,16 @@ def gradient(
         spec: what to compute.
         logits: `B C N`.
         target: `B C N`, or `B 1 N` of class indices.
-        weights: the slopes of the loss in V, I and P, `B C 3`.
+        weights: the slopes of the loss in its sums, see `rarevoxel.losses.fused_region`.
         way: how.
     """
     weights = weights.to(precision(logits.dtype))
     if way == "whole":
         return slopes(spec, *(tensor.transpose(0, 1) for tensor in (logits, target, weights))).transpose(0, 1)
-    sweep = _sweep(_slopes_into, spec, logits.device, way)
+    sweep = sweep_of(_slopes_into, spec, logits.device, way)
     result = torch.empty_like(logits)
     for out, z, t, w in zip(result, logits, target, weights, strict=True):
-        for part in _chunks(z, way):
+        for part in chunks(z, way):
             sweep(z[:, part], t[:, part], w, out[:, part])
     return result
 
@@ -99,8 +99,8 @@ def _slopes_into(
     out.copy_(slopes(spec, logits, target, weights))
 
 
-def _chunks(logits: torch.Tensor, way: Way) -> list[slice]:
-    """Return near-equal parts of the voxels of one sample, `C N`."""
+def chunks(logits: torch.Tensor, way: Way) -> list[slice]:
+    """Return near-equal parts of the voxels of one sample, `C N`, of a size that suits the way."""
     voxels = logits.shape[1]
     size = (COMPILED_CHUNK if way == "compiled" else CHUNK) * torch.get_num_threads()
     parts = max(round(logits.numel() / size), 1)
@@ -108,7 +108,15 @@ def _chunks(logits: torch.Tensor, way: Way) -> list[slice]:
     return [slice(start, start + step) for start in range(0, voxels, step)]
 
 
-def _sweep(sweep: Any, spec: FusedSpec, device: torch.device, way: Way) -> Sweep:
+def sweep_of(sweep: Any, spec: Any, device: torch.device, way: Way) -> Sweep:
+    """Return `sweep` with its first argument bound, compiled where that is the way; a failed compiler is not the end.
+
+    Args:
+        sweep: a plain function `(spec, *tensors)`.
+        spec: hashable, with `activation`, `channels` and `heavy`.
+        device: of the tensors.
+        way: how.
+    """
     plain: Sweep = functools.partial(sweep, spec)
     if way != "compiled" or device.type in _failed:
         return plain
@@ -128,7 +136,7 @@ def _sweep(sweep: Any, spec: FusedSpec, device: torch.device, way: Way) -> Sweep
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(sweep: FunctionType, spec: FusedSpec, threads: int) -> Sweep:
+def _compiled(sweep: FunctionType, spec: Any, threads: int) -> Sweep:
     """Return the sweep compiled for one loss; `threads` is part of the key because the loops are made for a number."""
 
     def bound(*args: torch.Tensor) -> torch.Tensor:
@@ -145,11 +153,11 @@ def _compiled(sweep: FunctionType, spec: FusedSpec, threads: int) -> Sweep:
     return compiled
 
 
-def _repeated(spec: FusedSpec) -> int | None:
+def _repeated(spec: Any) -> int | None:
     """Return the limit for `REALIZE`; None is the compiler's own, without which CALF's softmax compiles for minutes."""
-    if spec.activation == "one_vs_rest":
+    if spec.heavy:
         return None
-    return REPEATED_SOFTMAX if spec.activation == "softmax" and len(spec.voxel) <= REPEATED_CLASSES else REPEATED
+    return REPEATED_SOFTMAX if spec.activation == "softmax" and spec.channels <= REPEATED_CLASSES else REPEATED
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from rarevoxel.errors import InputError, RequestError
-from rarevoxel.losses.checks import as_float, check_activation, drop_background, prepare, unknown_name
+from rarevoxel.losses.checks import as_float, check_activation, check_pair, drop_background, prepare, unknown_name
+from rarevoxel.losses.fused import fused_loss, fused_way
+from rarevoxel.losses.fused_spec import Focal, FusedSpec, Kind, Margin
 from rarevoxel.losses.voxel import one_vs_rest_logits
 from rarevoxel.losses.weights import Counts, read_counts
 
@@ -20,6 +22,9 @@ Reduction = Literal["mean", "sum", "none"]
 
 MIN_NORM = 1e-3
 """Shorter vectors are divided by this instead of their length, so the slope of a cosine stays below 1 / MIN_NORM."""
+
+MOST_SHIFT = 60.0
+"""Largest scale times margin that is fused: with softmax `e^(s m)` has to stay far below the largest float32."""
 
 
 def margins(counts: Counts, max_margin: float = 0.5) -> torch.Tensor:
@@ -139,6 +144,7 @@ class LMFLoss(nn.Module):
             raise InputError(msg, "give (background, foreground) voxels of each channel, or set softmax=True")
         # C for softmax, C 2 for sigmoid; not part of a checkpoint: it follows from the counts.
         self.register_buffer("margin", margin if softmax else margin.reshape(-1, 2), persistent=False)
+        self._pairs: list[list[float]] = (margin[:, None] if softmax else margin.reshape(-1, 2)).tolist()
         self.alpha = float(alpha)
         self.beta = float(beta)
         self.gamma = float(gamma)
@@ -162,6 +168,11 @@ class LMFLoss(nn.Module):
         Raises:
             InputError: if the shapes do not fit each other or the counts.
         """
+        spec = self._fused(logits, target)
+        if spec is not None:
+            way = fused_way(logits, target)
+            if way is not None:
+                return fused_loss(spec, logits, target, way)
         z, t = prepare("LMFLoss", logits, target, self.to_onehot_y)
         if not self.softmax and not self.include_background:
             z, t = drop_background("LMFLoss", z), drop_background("LMFLoss", t)
@@ -185,6 +196,35 @@ class LMFLoss(nn.Module):
         """Return the options that `print` shows."""
         activation = "softmax" if self.softmax else "sigmoid"
         return f"alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, scale={self.scale}, {activation}"
+
+    def _fused(self, logits: torch.Tensor, target: torch.Tensor) -> FusedSpec | None:
+        """Return what to fuse, None where the plain loss has to do it, or has something to say."""
+        if self.reduction == "none" or logits.ndim < 3:
+            return None
+        channels = logits.shape[1]
+        dropped = 0 if self.softmax or self.include_background else 1
+        if channels == 1 and (self.softmax or self.to_onehot_y or dropped):
+            return None
+        if len(self._pairs) != channels - dropped or self.scale * max(map(max, self._pairs)) > MOST_SHIFT:
+            return None
+        return FusedSpec(
+            "softmax" if self.softmax else "sigmoid",
+            ((),) * dropped + tuple(self._terms(*pair) for pair in self._pairs),
+            (0.0,) * channels,
+            counted=channels - dropped,
+            per_channel=not self.softmax,
+            total=self.reduction == "sum",
+            classes=check_pair("LMFLoss", logits, target, self.to_onehot_y),
+        )
+
+    def _terms(self, *pair: float) -> tuple[tuple[Kind, float], ...]:
+        """Return the fused terms of a class with that margin, or of a channel with those of absence and presence."""
+        present, absent = pair[-1], pair[0] if len(pair) == 2 else 0.0
+        own, other = (present, absent) if self.weighted else (1.0, 1.0)
+        margin = Margin(self.scale, own, self.scale * present, other, self.scale * absent)
+        focal = Focal(own, self.gamma, other, self.gamma)
+        terms: tuple[tuple[Kind, float], ...] = ((margin, self.alpha), (focal, self.beta))
+        return tuple((kind, weight) for kind, weight in terms if weight > 0)
 
     def _class_loss(self, scaled: torch.Tensor, plain: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
         """Return the loss of each class were it the true one, from its log-odds with and without scale."""

@@ -1,4 +1,4 @@
-"""The terms a compound loss is a sum of: MONAI's where it has them, ours where not, all under one activation."""
+"""The terms a compound loss is a sum of: MONAI's or ours, all under one activation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from monai.losses import DiceLoss, FocalLoss, GeneralizedDiceLoss, TverskyLoss
+from monai.losses import FocalLoss
 from torch import nn
 from torch.nn import functional
 
@@ -17,6 +17,7 @@ from rarevoxel.losses.calf_grid import GridCALFLoss
 from rarevoxel.losses.checks import drop_background, unknown_name
 from rarevoxel.losses.lesion import LesionDiceLoss
 from rarevoxel.losses.lmf import LMFLoss
+from rarevoxel.losses.overlap import DiceTerm, GeneralizedDiceTerm, TverskyTerm
 from rarevoxel.losses.top_k import TopKLoss
 from rarevoxel.losses.unified_focal import UnifiedFocalLoss
 from rarevoxel.losses.voxel import Variant
@@ -41,7 +42,7 @@ class TermOptions:
         activation: `sigmoid` for regions, `softmax` for exclusive classes.
         include_background: if False the Dice-like and sigmoid terms leave out channel 0. Softmax cross-entropy and
             focal keep it: without the background logit there is no softmax.
-        soft_label: use MONAI's Dice and Tversky formulas whose minimum is right for soft targets. Focal has no such
+        soft_label: use the Dice and Tversky formulas whose minimum is right for soft targets. Focal has no such
             form.
         counts: training voxels: of every class with softmax; one (background, foreground) pair per channel with
             sigmoid. Needed by `lmf` and by the class-weighted terms alone.
@@ -89,23 +90,15 @@ def build_term(name: str, options: TermOptions) -> nn.Module:
 
 
 def _dice(options: TermOptions) -> nn.Module:
-    loss: nn.Module = DiceLoss(soft_label=options.soft_label, **_dice_like(options))
-    return loss
+    return DiceTerm(**_overlap(options))
 
 
 def _generalized_dice(options: TermOptions) -> nn.Module:
-    loss: nn.Module = GeneralizedDiceLoss(soft_label=options.soft_label, **_dice_like(options))
-    return loss
+    return GeneralizedDiceTerm(**_overlap(options))
 
 
 def _tversky(options: TermOptions) -> nn.Module:
-    loss: nn.Module = TverskyLoss(
-        alpha=TVERSKY_FALSE_POSITIVE,
-        beta=TVERSKY_FALSE_NEGATIVE,
-        soft_label=options.soft_label,
-        **_dice_like(options),
-    )
-    return loss
+    return TverskyTerm(TVERSKY_FALSE_POSITIVE, TVERSKY_FALSE_NEGATIVE, **_overlap(options))
 
 
 def _focal(options: TermOptions) -> nn.Module:
@@ -195,9 +188,13 @@ def _voxelwise(options: TermOptions) -> dict[str, Any]:
     return {**_ours(options), "include_background": options.include_background or options.activation == "softmax"}
 
 
-def _dice_like(options: TermOptions) -> dict[str, Any]:
-    # batch=False: one Dice per sample, so that a case with a small lesion counts as much as one with a large lesion.
-    return {**_ours(options), "batch": False}
+def _overlap(options: TermOptions) -> dict[str, Any]:
+    # One value per sample: a case with a small lesion counts as much as one with a large lesion.
+    return {
+        "softmax": options.activation == "softmax",
+        "include_background": options.include_background,
+        "soft_label": options.soft_label,
+    }
 
 
 _VARIANTS: tuple[tuple[str, Variant], ...] = (("", "stable"), ("_published", "published"))

@@ -11,7 +11,16 @@ from torch import nn
 from torch.nn import functional
 
 from rarevoxel.errors import RequestError
-from rarevoxel.losses.checks import check_activation, check_classes, drop_background, prepare, unknown_name
+from rarevoxel.losses.checks import (
+    check_activation,
+    check_classes,
+    check_pair,
+    drop_background,
+    prepare,
+    unknown_name,
+)
+from rarevoxel.losses.fused import bare, check_indices, fused_way
+from rarevoxel.losses.fused_top_k import TopKSpec, top_k_loss
 
 TopKBase = Literal["ce"]
 TopKReduction = Literal["mean", "sum"]
@@ -103,6 +112,13 @@ class TopKLoss(nn.Module):
         Raises:
             InputError: if the shapes do not fit each other or the softmax.
         """
+        spec, way = self._fused(logits, target), fused_way(logits, target)
+        # A graph of its own has the partition of the plain loss.
+        if spec is not None and way is not None and way != "whole":
+            if spec.classes:
+                check_indices(logits, target)
+            kept = self.kept(logits.shape[2:].numel())
+            return top_k_loss(spec, bare(logits), bare(target), kept, self.reduction == "sum", way)
         z, t = prepare("TopKLoss", logits, target, self.to_onehot_y)
         if self.softmax:
             check_classes("TopKLoss", z)
@@ -113,6 +129,16 @@ class TopKLoss(nn.Module):
             loss = functional.binary_cross_entropy_with_logits(z, t, reduction="none").flatten(2)
         hardest = loss.topk(self.kept(loss.shape[-1]), dim=-1, sorted=False).values
         return hardest.mean() if self.reduction == "mean" else hardest.sum()
+
+    def _fused(self, logits: torch.Tensor, target: torch.Tensor) -> TopKSpec | None:
+        """Return what to fuse, None where the plain loss has to do it, or has something to say."""
+        channels = logits.shape[1]
+        if logits.ndim < 3 or logits.device.type != "cpu" or (channels == 1 and (self.softmax or self.to_onehot_y)):
+            return None
+        if not self.softmax and (self.to_onehot_y or not self.include_background):
+            return None
+        classes = check_pair("TopKLoss", logits, target, self.to_onehot_y)
+        return TopKSpec("softmax" if self.softmax else "sigmoid", channels, classes)
 
     def kept(self, voxels: int) -> int:
         """Return K for an image of `voxels` voxels."""

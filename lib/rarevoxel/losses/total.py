@@ -35,8 +35,11 @@ class SumLoss(nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the sum, a scalar."""
-        values = [weight * term(logits, target) for weight, term in zip(self.weights, self.terms, strict=True)]
-        return torch.stack(values).sum()
+        return torch.stack([weight * term(logits, target) for weight, term in self.pairs()]).sum()
+
+    def pairs(self) -> list[tuple[float, nn.Module]]:
+        """Return the terms with their weights."""
+        return list(zip(self.weights, self.terms, strict=True))
 
     def extra_repr(self) -> str:
         """Return the weights that `print` shows."""

@@ -9,13 +9,20 @@ from torch import nn
 from torch.nn import functional
 
 from rarevoxel.errors import RequestError
-from rarevoxel.losses.checks import check_activation, check_classes, drop_background, prepare, unknown_name
+from rarevoxel.losses.checks import (
+    check_activation,
+    check_classes,
+    check_pair,
+    drop_background,
+    prepare,
+    unknown_name,
+)
+from rarevoxel.losses.fused import fused_loss, fused_way
+from rarevoxel.losses.fused_region import TVERSKY_FLOOR
+from rarevoxel.losses.fused_spec import Focal, FusedSpec, Tversky
 from rarevoxel.losses.voxel import one_vs_rest_logits
 
 Reduction = Literal["mean", "sum", "none"]
-
-TVERSKY_FLOOR = 1e-7
-"""Below this 1 - TI, the power of it goes on as a line to 0: its own slope is infinite at a perfect prediction."""
 
 
 class UnifiedFocalLoss(nn.Module):
@@ -119,6 +126,11 @@ class UnifiedFocalLoss(nn.Module):
         Raises:
             InputError: if the shapes do not fit each other or the softmax.
         """
+        spec = self._fused(logits, target)
+        if spec is not None:
+            way = fused_way(logits, target)
+            if way is not None:
+                return fused_loss(spec, logits, target, way)
         z, t = prepare("UnifiedFocalLoss", logits, target, self.to_onehot_y)
         loss = self._classes(z, t) if self.softmax else self._regions(z, t)
         if self.reduction == "none":
@@ -130,6 +142,31 @@ class UnifiedFocalLoss(nn.Module):
         kind = "asymmetric" if self.asymmetric else "symmetric"
         activation = "softmax" if self.softmax else "sigmoid"
         return f"{kind}, weight={self.weight}, delta={self.delta}, gamma={self.gamma}, {activation}"
+
+    def _fused(self, logits: torch.Tensor, target: torch.Tensor) -> FusedSpec | None:
+        """Return what to fuse, None where the plain loss has to do it, or has something to say."""
+        if self.reduction != "mean" or logits.ndim < 3:
+            return None
+        channels, dropped = logits.shape[1], 0 if self.include_background else 1
+        if channels == 1 and (self.softmax or self.to_onehot_y or dropped):
+            return None
+        common = self.gamma if not self.asymmetric else 0.0
+        if self.softmax:
+            kinds = [Focal(1 - self.delta, self.gamma), *(Focal(self.delta, common),) * (channels - 1)]
+            powers = ((common, 0.0), *((self.gamma, 0.0),) * (channels - 1))
+        else:
+            kinds = [Focal(self.delta, common, 1 - self.delta, self.gamma)] * channels
+            powers = ((self.gamma, common),) * channels
+        terms = tuple(((kind, self.weight),) if self.weight > 0 else () for kind in kinds)
+        return FusedSpec(
+            "softmax" if self.softmax else "sigmoid",
+            terms if self.softmax else ((),) * dropped + terms[dropped:],
+            (0.0,) * dropped + (1 - self.weight,) * (channels - dropped),
+            counted=channels - dropped,
+            per_channel=not self.softmax,
+            classes=check_pair("UnifiedFocalLoss", logits, target, self.to_onehot_y),
+            tversky=Tversky(self.delta, powers, not self.softmax, self.smooth),
+        )
 
     def _classes(self, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         check_classes("UnifiedFocalLoss", z)

@@ -20,7 +20,7 @@ from rarevoxel.config import load_config
 from rarevoxel.datastore.proposals import Proposals
 from rarevoxel.datastore.server_lock import take_server_lock
 from rarevoxel.datastore.studies import StudiesDatastore
-from rarevoxel.errors import ForbiddenError, NotFoundError, RareVoxelError
+from rarevoxel.errors import ForbiddenError, NotFoundError
 from rarevoxel.inference.cache import VolumeCache
 from rarevoxel.inference.engine import Engine
 from rarevoxel.inference.prediction import Prediction
@@ -31,7 +31,7 @@ from rarevoxel.learning.pool.gather import PoolSource
 from rarevoxel.learning.scoring import RegionScoring
 from rarevoxel.learning.strategy import NextSample
 from rarevoxel.report.gate import write_run_report
-from rarevoxel.server.auto_training import USER, AutoTrainer
+from rarevoxel.server.auto_training import auto_trainer
 from rarevoxel.server.background import do_before_stopping, follow_server, stop_with_server
 from rarevoxel.server.conf import chosen_models, with_conf
 from rarevoxel.server.guard.config import VARIABLE, GuardConfig
@@ -41,7 +41,7 @@ from rarevoxel.server.readable import check_image
 from rarevoxel.server.sampling import make_strategies
 from rarevoxel.server.score_process import Order
 from rarevoxel.server.scorer import Scorer
-from rarevoxel.training.registry import Registry
+from rarevoxel.server.starting import note_interrupted, recover_models, warm_up
 from rarevoxel.training.run import Places
 from rarevoxel.training.task import TumorTrainTask, check_patients
 
@@ -105,7 +105,7 @@ class RareVoxelApp(MONAILabelApp):
         order = Order(app_dir, studies, tuple(self.chosen), dict(conf))
         local = isinstance(self._datastore, StudiesDatastore)
         self.scorer = Scorer.of(self.app_config, order, self.engines, self._trainers, enabled=local)
-        self.auto_training = self._auto_trainer()
+        self.auto_training = auto_trainer(self)
         # The host starts one scoring process per click; scores are asked for instead (POST /scoring/<model>).
         self._auto_update_scoring = False
 
@@ -171,10 +171,10 @@ class RareVoxelApp(MONAILabelApp):
         if isinstance(self._datastore, StudiesDatastore):
             take_server_lock(self.studies, settings.MONAI_LABEL_SERVER_PORT)
         stop_with_server()
-        self._note_interrupted()
-        self._recover_models()
+        note_interrupted(self._trainers)
+        recover_models(self.app_folder, self.chosen, self.app_config.gate.keep)
         super().on_init_complete()
-        threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        threading.Thread(target=warm_up, args=(self._infers, self._read_pools), name="warm-up", daemon=True).start()
         do_before_stopping(self.scorer.stop)
         self.scorer.start()
         self.auto_training.run()
@@ -191,46 +191,9 @@ class RareVoxelApp(MONAILabelApp):
                 self.auto_training.corrected()
         return receipt
 
-    def _auto_trainer(self) -> AutoTrainer:
-        # The endpoints of the host are needed by servers alone, not by the processes that train for them.
-        def start(model: str) -> None:
-            from rarevoxel.server.endpoints.tasks import launch_training
-
-            launch_training(self, model, {"client_id": USER})
-
-        def busy() -> bool:
-            from rarevoxel.server.endpoints.tasks import waiting
-
-            return bool(waiting("train"))
-
-        file = self.app_folder / "model" / "auto_training.json"
-        return AutoTrainer(self.app_config.auto_training, self.chosen, start, busy, file)
-
-    def _note_interrupted(self) -> None:
-        for name, task in self._trainers.items():
-            stats = task.stats()
-            if stats.get("status") == "interrupted":
-                logger.warning("the last training of %s was %s", name, stats["note"])
-
-    def _recover_models(self) -> None:
-        """Finish what a crash left half done while weights were put into service; the engines cope without it."""
-        for name in self.chosen:
-            try:
-                Registry(self.app_folder, name, self.app_config.gate.keep).recover()
-            except (OSError, RareVoxelError) as error:
-                logger.warning("the weights of %s could not be put in order: %s", name, error)
-
-    def _warm_up(self) -> None:
-        try:
-            if self.pools:
-                self.pools.read(self.datastore())
-        except (OSError, RareVoxelError) as error:
-            logger.warning("scores and labels could not be read ahead: %s", error)
-        for name, task in self._infers.items():
-            try:
-                task.warm_up()
-            except (OSError, RareVoxelError) as error:
-                logger.warning("model %s: %s", name, error)
+    def _read_pools(self) -> None:
+        if self.pools:
+            self.pools.read(self.datastore())
 
     @answering
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:

@@ -140,6 +140,24 @@ class AutoTrainer:
             logger.warning("the number of corrections could not be kept: %s", error.strerror or error)
 
 
+def auto_trainer(app: Any) -> AutoTrainer:
+    """Return what starts the trainings of an app; it is not running yet."""
+
+    # The endpoints of the host are needed by servers alone, not by the processes that train for them.
+    def start(model: str) -> None:
+        from rarevoxel.server.endpoints.tasks import launch_training
+
+        launch_training(app, model, {"client_id": USER})
+
+    def busy() -> bool:
+        from rarevoxel.server.endpoints.tasks import waiting
+
+        return bool(waiting("train"))
+
+    file = app.app_folder / "model" / "auto_training.json"
+    return AutoTrainer(app.app_config.auto_training, app.chosen, start, busy, file)
+
+
 def _read(file: Path) -> int:
     try:
         return max(0, int(json.loads(file.read_text(encoding="utf-8"))["corrections"]))

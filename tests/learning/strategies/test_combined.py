@@ -38,6 +38,16 @@ def test_weights(pool: Pool) -> None:
     assert all(not reason.startswith("rare") for choice in choices for reason in choice.reasons)
 
 
+def test_a_case_without_features_ranks_lowest_in_diversity(pool: Pool) -> None:
+    without = score("d", entropy={"ET": 0.5})
+    choices = rank("combined", pool_of(*pool.scores.values(), without, labelled_features={"l": (0.0, 0.0)}))
+    found = {choice.case: choice for choice in choices}
+    assert {case: choice.terms["diversity"] for case, choice in found.items()} == pytest.approx(
+        {"d": 0.0, "a": 1 / 3, "b": 2 / 3, "c": 1.0}
+    )
+    assert not any(reason.startswith("diversity") for reason in found["d"].reasons)
+
+
 @pytest.mark.parametrize("part", ["uncertainty", "rare", "diversity"])
 def test_one_weight_alone_is_that_strategy(pool: Pool, part: str) -> None:
     weights = dict.fromkeys(("uncertainty", "rare", "diversity"), 0.0) | {part: 3.0}
