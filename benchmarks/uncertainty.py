@@ -86,15 +86,23 @@ def row(score: CaseScore, region: str, error: float, missed: float) -> Row:
     }
 
 
-def correlation(rows: list[Row], said: str, true: str) -> dict[str, float]:
-    """Return Spearman's rank correlation over cases with its interval; NaN where either is the same in all cases."""
+def correlation(rows: list[Row], said: str, true: str) -> dict[str, float | None]:
+    """Return Spearman's rank correlation over cases with its interval; None where either is the same in all cases."""
 
     def rank(drawn: list[Row]) -> float:
         x, y = ([one[name] for one in drawn] for name in (said, true))
         return float(stats.spearmanr(x, y).statistic) if len(set(x)) > 1 and len(set(y)) > 1 else float("nan")
 
     interval = bootstrap_statistic(rows, rank, resamples=500)
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+    values = {"value": interval.value, "low": interval.low, "high": interval.high}
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def told(value: dict[str, float | None]) -> str:
+    """Return a correlation and its interval as text."""
+    if None in value.values():
+        return "-"
+    return f"{value['value']:+.2f} [{value['low']:+.2f}, {value['high']:+.2f}]"
 
 
 def main() -> int:
@@ -128,7 +136,7 @@ def main() -> int:
     for method, regions in table.items():
         sys.stdout.write(f"{method}: {cost[method]:.1f} times the processor seconds of a click\n")
         for region, values in regions.items():
-            cells = "  ".join(f"{k} {v['value']:+.2f} [{v['low']:+.2f}, {v['high']:+.2f}]" for k, v in values.items())
+            cells = "  ".join(f"{name} {told(value)}" for name, value in values.items())
             sys.stdout.write(f"  {region}: {cells}\n")
     return 0
 

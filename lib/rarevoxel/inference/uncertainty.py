@@ -66,12 +66,15 @@ def boundary_shell(mask: Mask, spacing: Sequence[float], width: float = SHELL_MM
         spacing: voxel size in mm.
         width: mm.
     """
-    if not mask.any() or mask.all():
-        return np.zeros_like(mask)
+    shell: Mask = np.zeros_like(mask)
+    near = _near(mask, spacing, width)
+    if near is None or mask.all():
+        return shell
     reach = max(width, min(spacing)) + 1e-6
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing)
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
-    shell: Mask = np.where(mask, inside, outside) <= reach
+    part = mask[near]
+    inside = ndimage.distance_transform_edt(part, sampling=spacing)
+    outside = ndimage.distance_transform_edt(~part, sampling=spacing)
+    shell[near] = np.where(part, inside, outside) <= reach
     return shell
 
 
@@ -184,12 +187,12 @@ def _regions(drawn: Spread, masks: Mapping[str, Mask], spacing: Sequence[float])
     }
 
 
-def _near(where: Mask, spacing: Sequence[float]) -> tuple[slice, ...] | None:
+def _near(where: Mask, spacing: Sequence[float], width: float = SHELL_MM) -> tuple[slice, ...] | None:
     """The box of what counts and of the shell around it."""
     box = nonzero_box(where)
     if box is None:
         return None
-    margins = [math.ceil(max(SHELL_MM, mm) / mm) + 1 for mm in spacing]
+    margins = [math.ceil(max(width, mm) / mm) + 1 for mm in spacing]
     return tuple(slice(max(0, part.start - more), part.stop + more) for part, more in zip(box, margins, strict=True))
 
 
