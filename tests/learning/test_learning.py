@@ -13,6 +13,7 @@ from rarevoxel.datastore.studies import StudiesDatastore
 from rarevoxel.evaluation import mean_dice, region_dice
 from rarevoxel.evaluation.masks import mask_scores
 from rarevoxel.inference import Engine
+from rarevoxel.learning.confidence import calibration_error
 from rarevoxel.learning.scoring import RegionScoring
 from rarevoxel.volumes import label_bytes, read_label_volume, read_labels
 
@@ -33,6 +34,11 @@ def test_scores_are_the_dice_of_the_prediction(studies: Path, config: AppConfig,
     scores = result["scores"][case]
     assert scores["regions"] == mask_scores(engine.predict(studies / f"{case}.nii.gz").labels, truth, (4.0, 4.0, 4.0))
     assert set(scores["quality"]) == {"WT", "TC", "ET"}
+    said = [score["confidence"]["ET"] for score in result["scores"].values()]
+    given = [one["ET"] for one in result["cases"].values()]
+    assert result["confidence"]["ET"]["cases"] == len(labelled)
+    assert result["confidence"]["ET"]["error"] == pytest.approx(calibration_error(np.array(said), np.array(given)))
+    assert result["confidence"]["ET"]["map"] == []
     assert result["regions"]["WT"]["dice"] == pytest.approx(np.mean([one["WT"] for one in result["cases"].values()]))
 
 
@@ -81,4 +87,12 @@ def test_without_labels_there_is_no_mean(
     for case in list(datastore.get_labeled_images()):
         datastore.remove_label(case, "final")
     result = RegionScoring("calf", Engine(config, [tiny_weights], device="cpu"))({}, datastore)
-    assert result == {"mean": None, "regions": {}, "quality": {}, "cases": {}, "scores": {}, "skipped": {}}
+    assert result == {
+        "mean": None,
+        "regions": {},
+        "quality": {},
+        "confidence": {},
+        "cases": {},
+        "scores": {},
+        "skipped": {},
+    }

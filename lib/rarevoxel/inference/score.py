@@ -22,11 +22,13 @@ class LabelScore:
     Args:
         regions: see `rarevoxel.evaluation.masks.mask_scores`: the model's mask against the label.
         quality: see `rarevoxel.evaluation.label_quality`: the label against the model's probabilities.
+        confidence: region -> what the mask said of itself, see `rarevoxel.inference.self_check.region_confidence`.
         model: which weights were asked, as an answer names them.
     """
 
     regions: dict[str, dict[str, Any]]
     quality: dict[str, float]
+    confidence: dict[str, float]
     model: dict[str, Any]
 
     @property
@@ -36,7 +38,7 @@ class LabelScore:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return {"regions": self.regions, "quality": self.quality, "model": self.model}
+        return {"regions": self.regions, "quality": self.quality, "confidence": self.confidence, "model": self.model}
 
 
 def score_label(engine: Engine, image: Path, label: Path) -> LabelScore:
@@ -54,4 +56,4 @@ def score_label(engine: Engine, image: Path, label: Path) -> LabelScore:
     spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
     regions = mask_scores(prediction.labels, truth, spacing)
     quality = label_quality(prediction.probabilities, labels_to_regions(truth))  # type: ignore[arg-type]
-    return LabelScore(regions, quality, prediction.model)
+    return LabelScore(regions, quality, prediction.confidence, prediction.model)

@@ -17,6 +17,7 @@ from rarevoxel.evaluation.masks import summarize_masks
 from rarevoxel.inference.engine import Engine
 from rarevoxel.inference.score import LabelScore, score_label
 from rarevoxel.labels import REGIONS
+from rarevoxel.learning.confidence import calibrate_regions
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,9 @@ class RegionScoring(ScoringMethod):
 
         Returns:
             `mean` Dice over cases and regions; `regions`, the means by region, see `summarize_masks`; `quality`, region
-            -> mean; `cases`, case -> region -> Dice; `scores`, case -> everything; `skipped`, case -> why. Without a
-            scored case the means are None and empty.
+            -> mean; `confidence`, region -> how far the masks' confidence is from their Dice, see `calibrate`; `cases`,
+            case -> region -> Dice; `scores`, case -> everything; `skipped`, case -> why. Without a scored case the
+            means are None and empty.
         """
         found: dict[str, LabelScore] = {}
         skipped: dict[str, str] = {}
@@ -65,6 +67,7 @@ class RegionScoring(ScoringMethod):
             "mean": mean_dice(list(dice.values())) if dice else None,
             "regions": summarize_masks(score.regions for score in found.values()),
             "quality": {name: float(np.mean([s.quality[name] for s in found.values()])) for name in REGIONS if found},
+            "confidence": _calibration(found, dice),
             "cases": dice,
             "scores": {case: score.to_dict() for case, score in found.items()},
             "skipped": skipped,
@@ -75,3 +78,18 @@ class RegionScoring(ScoringMethod):
         if version and not datastore.keep_scores(case, FINAL, version, self.name, score.to_dict()):
             return
         datastore.update_label_info(case, FINAL, {"dice": {self.name: score.dice}})
+
+
+def _calibration(found: Mapping[str, LabelScore], dice: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """What the confidence of masks is worth, region by region, and whether reading it by a map would be better."""
+    by_region = calibrate_regions({case: score.confidence for case, score in found.items()}, dice)
+    return {
+        region: {
+            "cases": one.cases,
+            "error": one.error_before,
+            "error_by_map": one.error_after,
+            "pays": one.pays,
+            "map": [list(pair) for pair in zip(one.map.confidence, one.map.dice, strict=True)],
+        }
+        for region, one in by_region.items()
+    }
