@@ -132,7 +132,8 @@ def test_doubts(store: ScoreStore, tmp_path: Path, datastore: StudiesDatastore) 
     datastore.update_label_info("phantom-001", "final", {"dice": {"calf": {"WT": 0.6, "ET": 0.2}, "other": {"WT": 0}}})
     made = datastore.get_label_info("phantom-001", "final").get("ts", 0)
     datastore.update_image_info("phantom-001", {"strategy": {"review": {"ts": made + 1}}})
-    datastore.update_image_info("phantom-002", {"strategy": {"random": {"ts": made + 1}}})
+    # Before its label was made, and by another strategy after it: neither counts as sent back.
+    datastore.update_image_info("phantom-002", {"strategy": {"review": {"ts": made - 1}, "random": {"ts": made + 1}}})
     source = source_of(store, tmp_path, findings=findings, clock=lambda: made + 11.0)
     for _ in range(2):
         pool = source.doubtful(datastore, "calf", "review").pool
