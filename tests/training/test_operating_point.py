@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,10 +14,11 @@ from torch import nn
 from rarevoxel.cli import main
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
+from rarevoxel.evaluation import dice
 from rarevoxel.labels import REGIONS
 from rarevoxel.networks import build_network
 from rarevoxel.training import operating_point
-from rarevoxel.training.operating_point import CANDIDATES, settle
+from rarevoxel.training.operating_point import CANDIDATES, f_score, settle
 from rarevoxel.training.phantom_stream import StreamSpec
 
 SPEC = StreamSpec(head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, apart=2, edges=((8, 16),) * 3, large=(16, 16, 16))
@@ -62,6 +64,18 @@ def test_what_was_above_the_best_threshold_is_above_a_half(
 def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
     assert operating_point._best([[1.0] * len(CANDIDATES)]) == 0.5
     assert operating_point._best([[0.0] * 12 + [1.0] * (len(CANDIDATES) - 12)]) == CANDIDATES[12]
+
+
+def test_a_missed_voxel_weighs_four_times_a_false_one() -> None:
+    truth = np.zeros((2, 5, 1), dtype=bool)
+    truth[0] = True
+    missed, false = truth.copy(), truth.copy()
+    missed[0, 0], false[1, 0] = False, True
+    assert f_score(missed, truth) == pytest.approx(5 * 4 / (5 * 4 + 4))
+    assert f_score(false, truth) == pytest.approx(5 * 5 / (5 * 5 + 1))
+    assert f_score(missed, truth, 1.0) == pytest.approx(dice(missed, truth))
+    assert f_score(truth, truth) == 1.0
+    assert f_score(~truth, truth) == 0.0
 
 
 def test_fresh_heads_judge_and_a_seed_gives_the_same(config: AppConfig, network: nn.Module) -> None:

@@ -184,3 +184,16 @@ def test_without_steps_the_operating_point_of_other_weights_is_settled(config: A
     (before, after) = (load_weights(tmp_path / name)[3] for name in ("first.pt", "second.pt"))
     assert {**before, "operating_point": after["operating_point"]} == after
     assert set(after["operating_point"]) == {"WT", "TC", "ET"}
+
+
+def test_two_legs_are_averaged(config: AppConfig, tmp_path: Path) -> None:
+    first = train(config, tmp_path / "first.pt", steps=2)
+    second = train(config, tmp_path / "second.pt", steps=2, start=tmp_path / "first.pt", seed=1)
+    mean = train(config, tmp_path / "c.pt", steps=0, start=tmp_path / "second.pt", average=tmp_path / "first.pt")
+    for name, tensor in mean.items():
+        if name != "output_block.conv.conv.bias":
+            expected = (first[name].float() + second[name].float()) / 2
+            torch.testing.assert_close(tensor.float(), expected, atol=1e-3, rtol=1e-3)
+    assert load_weights(tmp_path / "c.pt")[3]["averaged_with"] == file_sha256(tmp_path / "first.pt")
+    with pytest.raises(ConfigError, match="no weights to settle or to average"):
+        train(config, tmp_path / "d.pt", average=tmp_path / "first.pt")

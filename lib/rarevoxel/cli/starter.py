@@ -21,6 +21,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--start", metavar="FILE", type=Path, help="weights to go on from, with a schedule of their own"
     )
     parser.add_argument(
+        "--average", metavar="FILE", type=Path, help="weights of another leg; go on from the mean of these and --start"
+    )
+    parser.add_argument(
         "--steps",
         metavar="N",
         type=int,
@@ -49,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.steps == 0 and args.start is None:
         args.parser.error("argument --steps: found 0 without --start, which leaves nothing to do")
+    if args.average is not None and args.start is None:
+        args.parser.error("argument --average: found without --start, expected the weights to average with")
     if args.start is not None and args.start.resolve() == args.out.resolve():
         args.parser.error("argument --start: found the file of --out, expected another one")
 
@@ -57,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from rarevoxel.training.starter import train_starter
 
     config = load_config(bundled_app() / "app.toml")
-    written = train_starter(config, args.out, steps=args.steps, seed=args.seed, workers=args.workers, start=args.start)
+    recipe = {"steps": args.steps, "seed": args.seed, "workers": args.workers}
+    written = train_starter(config, args.out, **recipe, start=args.start, average=args.average)
     sys.stdout.write(f"{written}\n")
     return 0

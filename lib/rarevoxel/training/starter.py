@@ -94,6 +94,7 @@ def train_starter(
     workers: int = 1,
     spec: StreamSpec = StreamSpec(),  # noqa: B008
     start: Path | None = None,
+    average: Path | None = None,
 ) -> Path:
     """Train the starter weights and write them; an interrupted training goes on where it stopped.
 
@@ -111,6 +112,8 @@ def train_starter(
         spec: what the samples are like.
         start: weights to go on from, as after a change of the generator; random ones when None. What is known of how
             they came about is kept in the new weights.
+        average: weights of another leg; the training goes on from the mean of these and `start`. Between two legs of
+            one descent the mean is often better than either (Wortsman et al., Model soups, 2022, arXiv:2203.05482).
 
     Returns:
         `out`.
@@ -121,11 +124,11 @@ def train_starter(
         TrainingError: if loss or gradient are not finite in more than about `MOST_SKIPPED` of the steps.
         OSError: if the weights cannot be written.
     """
-    if steps == 0 and start is None:
-        raise ConfigError("a training of 0 steps has nothing to settle", "name weights with --start")
+    if start is None and (steps == 0 or average is not None):
+        raise ConfigError("no weights to settle or to average are named", "name them with --start")
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, before = _beginning(config, start)
+    network, before = _beginning(config, start, average)
     run = _Run(network, steps, device)
     recipe = {"steps": steps, "seed": seed, "workers": workers, "loss": LOSS, "learning_rate": LEARNING_RATE, **before}
     fingerprint = fingerprint_of({**recipe, "config": asdict(config), "spec": asdict(spec)})
@@ -173,11 +176,22 @@ def _train(
             file.write(run.state())
 
 
-def _beginning(config: AppConfig, start: Path | None) -> tuple[nn.Module, dict[str, Any]]:
+def _beginning(config: AppConfig, start: Path | None, average: Path | None) -> tuple[nn.Module, dict[str, Any]]:
     """The network a training begins with, and what is known of where it comes from."""
     if start is None:
         return build_network(config.network), {}
-    network, own, preprocessing, info = load_weights(start)
+    network, info = _read(config, start)
+    if average is None:
+        return network, {"start": {"sha256": file_sha256(start), **info}}
+    other, _ = _read(config, average)
+    with torch.no_grad():
+        for own, second in zip(network.parameters(), other.parameters(), strict=True):
+            own.lerp_(second, 0.5)
+    return network, {"start": {"sha256": file_sha256(start), **info, "averaged_with": file_sha256(average)}}
+
+
+def _read(config: AppConfig, path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    network, own, preprocessing, info = load_weights(path)
     if (own, preprocessing) != (config.network, config.preprocessing):
-        raise ConfigError(f"{start.name}: another network or preprocessing than the app's", "train without a start")
-    return network, {"start": {"sha256": file_sha256(start), **info}}
+        raise ConfigError(f"{path.name}: another network or preprocessing than the app's", "train without it")
+    return network, dict(info)
