@@ -13,6 +13,7 @@ from monailabel.endpoints import model as host
 from rarevoxel.lineage import Lineage
 from rarevoxel.server.app import RareVoxelApp
 from rarevoxel.server.http import HttpError
+from rarevoxel.server.starting import recover_models
 from rarevoxel.training import Registry
 from rarevoxel.volumes import file_sha256
 
@@ -61,7 +62,7 @@ def test_a_deletion_by_the_host_takes_nothing_out_of_service(
     result = app.infer({"model": "calf", "image": "phantom-001"})
     Path(result["file"]).unlink()
     assert result["params"]["model"]["sha256"] == sha256
-    app._recover_models()
+    recover_models(app_folder, ["calf"], 5)
     assert host.model_info("calf")["checksum"]
     assert file_sha256(app_folder / "model" / "calf.pt") == sha256
 

@@ -13,6 +13,7 @@ from monailabel.config import settings
 
 from rarevoxel.errors import ConflictError, NotFoundError, RareVoxelError, RequestError
 from rarevoxel.server.app import RareVoxelApp
+from rarevoxel.server.starting import note_interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -73,5 +74,5 @@ def test_an_interrupted_run_is_shown_and_noted(
     note = "interrupted after epoch 4 of 9; the next training of the same goes on after epoch 4"
     assert shown == {"calf": {**known, "status": "interrupted", "note": note}, "dice_focal": {}}
     with caplog.at_level(logging.WARNING, "rarevoxel"):
-        app._note_interrupted()
+        note_interrupted(app._trainers)
     assert caplog.messages == [f"the last training of calf was {note}"]
