@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from rarevoxel.cli.terminated import terminated_like_interrupted
 from rarevoxel.errors import ConfigError, RareVoxelError
 
 LABELS, EPOCHS = 3, 2
@@ -64,15 +65,16 @@ def run(args: argparse.Namespace) -> int:
 
     work = Path(tempfile.mkdtemp(prefix="rarevoxel-dashboard-"))
     try:
-        found = take_pictures(
-            work,
-            args.screenshots,
-            labels=args.labels,
-            epochs=args.epochs,
-            scores_s=args.wait_scores,
-            program=args.chromium,
-            say=say,
-        )
+        with terminated_like_interrupted():
+            found = take_pictures(
+                work,
+                args.screenshots,
+                labels=args.labels,
+                epochs=args.epochs,
+                scores_s=args.wait_scores,
+                program=args.chromium,
+                say=say,
+            )
     except RareVoxelError:
         log = work / "server.log"
         if log.is_file():

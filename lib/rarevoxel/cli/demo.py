@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
+from rarevoxel.cli.terminated import terminated_like_interrupted
 from rarevoxel.errors import ConfigError, RareVoxelError
 
 EPOCHS = 20
@@ -66,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     log = out / "server.log"
     steps = _Steps(quiet=args.json)
     try:
-        with _terminated_like_interrupted():
+        with terminated_like_interrupted():
             result = run_demo(work, log=log, epochs=args.epochs, seed=args.seed, port=args.port, say=steps.say)
         report, picture = write_report(out, result)
     except RareVoxelError as error:
@@ -110,17 +108,3 @@ class _Steps:
 
 def _marked(lines: list[str]) -> Iterator[tuple[bool, str]]:
     return ((number == 0, line) for number, line in enumerate(lines))
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does: else the server would outlive this process."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
