@@ -304,10 +304,14 @@ def test_starter_passes_its_options_on(monkeypatch, tmp_path: Path, capsys: pyte
     out = tmp_path / "s.pt"
     assert main(["starter", "--steps", "7", "--seed", "3", "--workers", "0", "--out", str(out)]) == 0
     ((config, path), options) = calls[0]
-    assert (config.name, path, options) == ("site", out, {"steps": 7, "seed": 3, "workers": 0, "start": None})
+    assert (config.name, path, options) == (
+        "site",
+        out,
+        {"steps": 7, "seed": 3, "workers": 0, "start": None, "average": None},
+    )
     assert capsys.readouterr().out == f"{out}\n"
     assert main(["starter", "--out", str(out)]) == 0
-    assert calls[1][1] == {"steps": starter.STEPS, "seed": 0, "workers": 1, "start": None}
+    assert calls[1][1] == {"steps": starter.STEPS, "seed": 0, "workers": 1, "start": None, "average": None}
     with pytest.raises(SystemExit, match="2"):
         main(["starter", "--steps", "0", "--out", str(out)])
 
