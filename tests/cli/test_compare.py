@@ -13,6 +13,7 @@ from comparison.in_process import InProcess
 from rarevoxel.cases.table import Study, save_table
 from rarevoxel.cli import main
 from rarevoxel.comparison import grid, summary
+from rarevoxel.comparison import workers as pools
 from rarevoxel.comparison.data import Entry
 from rarevoxel.errors import TrainingError
 from rarevoxel.networks import load_weights
@@ -26,7 +27,7 @@ TINY = [
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process, with few resamples and without the page, whose charts take most of the time."""
-    monkeypatch.setattr(grid, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", InProcess)
     monkeypatch.setattr(summary, "RESAMPLES", 40)
     monkeypatch.setattr("rarevoxel.report.comparison.write_comparison", lambda path, summary: path)
 
@@ -43,7 +44,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """A comparison that was run, and its exit code; read only."""
     out = tmp_path_factory.mktemp("compare") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grid, "ProcessPoolExecutor", InProcess)
+        patch.setattr(pools, "ProcessPoolExecutor", InProcess)
         patch.setattr(summary, "RESAMPLES", 40)
         patch.setattr("os.fsync", lambda descriptor: None)
         code = main(["compare", str(out), "--data", "tiny", "--methods", "dice_ce", "auto", *TINY])

@@ -10,6 +10,7 @@ import pytest
 
 from comparison.in_process import InProcess
 from rarevoxel.cli import main
+from rarevoxel.comparison import workers as pools
 from rarevoxel.learning.simulate import run, summary
 
 TINY = [
@@ -24,7 +25,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that was run; read only."""
     out = tmp_path_factory.mktemp("simulate") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "ProcessPoolExecutor", InProcess)
+        patch.setattr(pools, "ProcessPoolExecutor", InProcess)
         patch.setattr(summary, "RESAMPLES", 20)
         patch.setattr("os.fsync", lambda descriptor: None)
         options = ["--markdown", str(out / "page.md"), "--figures", str(out / "figures")]
@@ -50,7 +51,7 @@ def test_a_study_from_nothing(simulated: Path) -> None:
 def test_the_second_time_nothing_is_run(
     simulated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", InProcess)
     monkeypatch.setattr(run, "run_round", None)
     monkeypatch.setattr(summary, "RESAMPLES", 20)
     monkeypatch.setattr("rarevoxel.report.simulation.write_simulation", lambda path, summary: path)
@@ -66,7 +67,7 @@ def test_a_round_that_fails_is_told(
     def fails(*args: Any) -> None:
         raise ValueError("odd")
 
-    monkeypatch.setattr(run, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", InProcess)
     monkeypatch.setattr(run, "run_round", fails)
     assert main(["simulate", "multifocal", "--out", str(tmp_path), *TINY]) == 1
     told = capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 
 from comparison.in_process import InProcess
 from rarevoxel.comparison import grid
+from rarevoxel.comparison import workers as pools
 from rarevoxel.comparison.data import Entry, Fold, PhantomSet, phantom_fold
 from rarevoxel.comparison.grid import Cell, run_cells
 from rarevoxel.comparison.spec import Budget, Method
@@ -50,7 +51,7 @@ class Runs:
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     one = Runs()
     monkeypatch.setattr(grid, "run_one", one)
-    monkeypatch.setattr(grid, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", InProcess)
     return one
 
 
@@ -184,9 +185,9 @@ def test_a_worker_draws_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", terminal)
     list(grid.tqdm(range(3), disable=None))
     assert "3/3" in terminal.getvalue()
-    threads = grid.torch.get_num_threads()
-    grid._start(threads)
-    assert grid.torch.get_num_threads() == threads
+    threads = pools.torch.get_num_threads()
+    pools._begin(threads)
+    assert pools.torch.get_num_threads() == threads
     terminal.truncate(0)
     list(grid.tqdm(range(3), disable=None))
     assert terminal.getvalue() == ""

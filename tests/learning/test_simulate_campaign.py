@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from comparison.in_process import InProcess
+from rarevoxel.comparison import workers as pools
 from rarevoxel.comparison.data import Fold, PhantomSet, phantom_fold
 from rarevoxel.comparison.spec import Budget
+from rarevoxel.comparison.workers import finished
 from rarevoxel.errors import ConflictError, RequestError, TrainingError
 from rarevoxel.learning.effort import Effort
-from rarevoxel.learning.simulate import campaign as rounds
 from rarevoxel.learning.simulate import run
-from rarevoxel.learning.simulate.campaign import Place, finished
+from rarevoxel.learning.simulate.campaign import Place
 from rarevoxel.learning.simulate.run import run_campaigns
 from rarevoxel.learning.simulate.spec import Arm, Campaign, Schedule, data_key, usable_strategies
 
@@ -43,7 +44,7 @@ def done(fold: Fold, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, li
     """A whole campaign; read only."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "ProcessPoolExecutor", InProcess)
+        patch.setattr(pools, "ProcessPoolExecutor", InProcess)
         patch.setattr("os.fsync", lambda descriptor: None)
         (records,) = run_campaigns([a_campaign(fold)], Place(folder))
     return folder, records
@@ -73,7 +74,7 @@ def test_a_campaign_taken_up_again_ends_as_one_that_was_not_interrupted(
     fold: Fold, done: tuple[Path, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, records = done
-    monkeypatch.setattr(run, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", InProcess)
     shutil.copytree(folder, tmp_path / "again")
     campaign, place = a_campaign(fold), Place(tmp_path / "again")
     # The last round is torn and its weights are lost, as are those of the round before, which are taken away in time.
@@ -130,7 +131,7 @@ class Rounds:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Rounds:
     one = Rounds()
     monkeypatch.setattr(run, "run_round", one)
-    monkeypatch.setattr(run, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", InProcess)
     return one
 
 
@@ -174,7 +175,7 @@ def test_torn_records_count_as_none(tmp_path: Path) -> None:
     for content in ("", "[]", '{"error": {}}', '{"ca'):
         (tmp_path / "a.json").write_text(content)
         assert finished(tmp_path / "a.json") is None
-    assert rounds.finished(tmp_path / "none.json") is None
+    assert finished(tmp_path / "none.json") is None
 
 
 def test_what_cannot_be_replayed_is_refused(fold: Fold) -> None:

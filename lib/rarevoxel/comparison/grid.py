@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from rarevoxel.comparison.data import Fold, fold_record
 from rarevoxel.comparison.one import run_one
 from rarevoxel.comparison.spec import Budget, Method, fingerprint
-from rarevoxel.errors import RareVoxelError, RequestError, TrainingError
+from rarevoxel.comparison.workers import check_workers, finished, worker_pool
+from rarevoxel.errors import RareVoxelError
 from rarevoxel.volumes import replace_file
 
 logger = logging.getLogger(__name__)
@@ -65,42 +61,17 @@ def run_cells(
         TrainingError: if a worker was killed, most likely for its memory; the records so far are kept.
         OSError: if a record cannot be written.
     """
-    if workers < 1:
-        raise RequestError(f"workers ({workers}) must be >= 1")
+    check_workers(workers)
     paths = [cell.path(folder, budget) for cell in cells]
-    open_cells = {path: cell for cell, path in zip(cells, paths, strict=True) if not _finished(path)}
+    open_cells = {path: cell for cell, path in zip(cells, paths, strict=True) if finished(path) is None}
     total = len(set(paths))
     bar = tqdm(total=total, initial=total - len(open_cells), desc="compare", unit="run", disable=None)
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context = multiprocessing.get_context("spawn")
-    with bar, ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(threads,)) as pool:
+    with bar, worker_pool(workers, "run") as pool:
         futures = [pool.submit(_run, cell, path, budget, start) for path, cell in open_cells.items()]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                bar.update()
-        except BrokenProcessPool as error:
-            msg = "a worker process ended before its run did; the runs that were finished are kept"
-            raise TrainingError(msg, "free memory or use fewer workers, and run the same command again") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in as_completed(futures):
+            future.result()
+            bar.update()
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-
-
-def _finished(path: Path) -> bool:
-    """Whether a cell has a record that is neither torn nor that of a failure."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and "cases" in record
-
-
-def _start(threads: int) -> None:
-    """Prepare a worker: its share of the cores, and no bars of its own among those of the others."""
-    torch.set_num_threads(threads)
-    sys.stderr.isatty = lambda: False  # type: ignore[method-assign]
 
 
 def _run(cell: Cell, path: Path, budget: Budget, start: Path | None) -> None:

@@ -49,6 +49,5 @@ class LabelScores:
             OSError: if it cannot be written.
         """
         path = self.file(case, tag, version)
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = {**self.read(case, tag, version), model: {**scores, "ts": utc_now()}}
         replace_file(path, json.dumps(content, indent=1).encode())

@@ -46,6 +46,17 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
 
 
+def check_rows(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Raise unless every row has as many cells as there are columns.
+
+    Raises:
+        InputError: naming the first that has not.
+    """
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise InputError(f"table row {number} has {len(row)} cells, expected {len(header)}")
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of cells.
@@ -64,9 +75,7 @@ class Table:
     caption: str = ""
 
     def __post_init__(self) -> None:
-        for number, row in enumerate(self.rows, start=1):
-            if len(row) != len(self.header):
-                raise InputError(f"table row {number} has {len(row)} cells, expected {len(self.header)}")
+        check_rows(self.header, self.rows)
 
 
 @dataclass(frozen=True)

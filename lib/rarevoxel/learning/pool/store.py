@@ -52,7 +52,6 @@ class ScoreStore:
         Raises:
             OSError: if it cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         replace_file(self.folder / f"{score.case}.json", json.dumps(score.to_dict()).encode())
 
     def read(self) -> dict[str, CaseScore]:

@@ -105,15 +105,6 @@ def run_round(campaign: Campaign, number: int, place: Place) -> Record:
     return record
 
 
-def finished(path: Path) -> Record | None:
-    """Return the record at a path; None if there is none, or a torn one, or that of a failure."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "cases" in record else None
-
-
 def _labelled(campaign: Campaign, number: int, place: Place) -> list[str]:
     """The cases labelled before a round, in order."""
     records = [json.loads(campaign.record(place.folder, at).read_text(encoding="utf-8")) for at in range(number)]

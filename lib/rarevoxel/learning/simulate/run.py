@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import sys
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from rarevoxel.errors import RareVoxelError, RequestError, TrainingError
-from rarevoxel.learning.simulate.campaign import Place, finished, run_round
+from rarevoxel.comparison.workers import check_workers, finished, worker_pool
+from rarevoxel.errors import RareVoxelError
+from rarevoxel.learning.simulate.campaign import Place, run_round
 from rarevoxel.learning.simulate.spec import Campaign
 
 logger = logging.getLogger(__name__)
@@ -40,8 +36,7 @@ def run_campaigns(campaigns: Sequence[Campaign], place: Place, workers: int = 1)
         TrainingError: if a worker was killed, most likely for its memory; the records so far are kept.
         OSError: if a record cannot be written.
     """
-    if workers < 1:
-        raise RequestError(f"workers ({workers}) must be >= 1")
+    check_workers(workers)
     known: dict[Path, Record] = {}
     for campaign in campaigns:
         for path in _paths(campaign, place):
@@ -51,27 +46,18 @@ def run_campaigns(campaigns: Sequence[Campaign], place: Place, workers: int = 1)
             known[path] = record
     total = len({path for campaign in campaigns for path in _paths(campaign, place)})
     bar = tqdm(total=total, initial=len(known), desc="simulate", unit="round", disable=None)
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context = multiprocessing.get_context("spawn")
     running: dict[Future[Record], Path] = {}
-    with bar, ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads,)) as pool:
-        try:
-            while True:
-                for campaign, number, path in _open(campaigns, place, known, set(running.values())):
-                    if len(running) < workers:
-                        running[pool.submit(_run, campaign, number, place)] = path
-                if not running:
-                    break
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    known[running.pop(future)] = future.result()
-                    bar.update()
-        except BrokenProcessPool as error:
-            msg = "a worker process ended before its round did; the rounds that were finished are kept"
-            raise TrainingError(msg, "free memory or use fewer workers, and run the same command again") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with bar, worker_pool(workers, "round") as pool:
+        while True:
+            for campaign, number, path in _open(campaigns, place, known, set(running.values())):
+                if len(running) < workers:
+                    running[pool.submit(_run, campaign, number, place)] = path
+            if not running:
+                break
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                known[running.pop(future)] = future.result()
+                bar.update()
     return [[known[path] for path in _paths(campaign, place) if path in known] for campaign in campaigns]
 
 
@@ -93,12 +79,6 @@ def _open(
             if "error" in known[path]:
                 break
     return list(found.values())
-
-
-def _begin(threads: int) -> None:
-    """Prepare a worker: its share of the cores, and no bars of its own among those of the others."""
-    torch.set_num_threads(threads)
-    sys.stderr.isatty = lambda: False  # type: ignore[method-assign]
 
 
 def _run(campaign: Campaign, number: int, place: Place) -> Record:

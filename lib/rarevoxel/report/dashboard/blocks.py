@@ -12,7 +12,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from rarevoxel.errors import InputError
+from rarevoxel.report.page import check_rows
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,7 @@ class Grid:
     caption: str = ""
 
     def __post_init__(self) -> None:
-        for number, row in enumerate(self.rows, start=1):
-            if len(row) != len(self.header):
-                raise InputError(f"table row {number} has {len(row)} cells, expected {len(self.header)}")
+        check_rows(self.header, self.rows)
 
 
 @dataclass(frozen=True)
