@@ -40,6 +40,8 @@ class StreamSpec:
         late_large_share: the same in the last fifth.
         diseased_share: how many crops are centred on disease.
         coarse_share: how many samples come from half the resolution.
+        strength: how imperfect the acquisitions are, from and to, see `draw_acquisition`: with nothing but difficult
+            scans a network that small learns what is large, and never what is small.
         missing: probabilities of 0, 1, 2 and 3 missing sequences.
         missed: how likely each sequence is the one that is missing. FLAIR shows the most, so a network that seldom does
             without it never learns what the others show.
@@ -50,15 +52,16 @@ class StreamSpec:
 
     head_mm: tuple[float, float, float] = (144.0, 184.0, 144.0)
     block: int = 16
-    reuse: int = 6
-    views: int = 2
+    reuse: int = 8
+    views: int = 3
     apart: int = 8
-    edges: tuple[tuple[int, ...], ...] = ((64, 96, 128, 144), (80, 96, 112, 128), (64, 80, 96, 112))
+    edges: tuple[tuple[int, ...], ...] = ((64, 80, 96, 128), (64, 80, 96, 112), (64, 80, 96))
     large: tuple[int, int, int] = (144, 160, 112)
-    large_share: float = 0.4
-    late_large_share: float = 0.7
-    diseased_share: float = 0.6
-    coarse_share: float = 0.12
+    large_share: float = 0.25
+    late_large_share: float = 0.6
+    diseased_share: float = 0.7
+    coarse_share: float = 0.1
+    strength: tuple[float, float] = (0.1, 1.0)
     missing: tuple[float, ...] = (0.64, 0.26, 0.08, 0.02)
     missed: tuple[float, ...] = (0.18, 0.2, 0.2, 0.42)
     emptied_share: float = 0.2
@@ -134,10 +137,11 @@ class PhantomStream(IterableDataset[Sample]):
         large = rng.random() < (spec.late_large_share if late else spec.large_share)
         size = spec.large if large else tuple(int(rng.choice(edges)) for edges in spec.edges)
         crop = scene.crop(crop_box(scene, size, rng, spec.diseased_share))
+        strength = float(rng.uniform(*spec.strength))
         if rng.random() < spec.coarse_share and not large:
-            images, labels = _coarse(crop, rng)
+            images, labels = _coarse(crop, rng, strength)
         else:
-            images, shown = examine(crop, rng, missing=())
+            images, shown = examine(crop, rng, strength=strength, missing=())
             labels = shown.labels
         return _padded(self.normalize(torch.from_numpy(images)), size), _padded(torch.from_numpy(labels.copy()), size)
 
@@ -193,11 +197,15 @@ def _only(tensor: torch.Tensor, box: Box) -> torch.Tensor:
     return kept
 
 
-def _coarse(crop: Scene, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+def _coarse(
+    crop: Scene, rng: np.random.Generator, strength: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """Examine every second voxel along each axis, and bring images and labels back to full size."""
     few = crop.crop((slice(None, None, 2),) * 3)
     double = (2 * crop.spacing[0], 2 * crop.spacing[1], 2 * crop.spacing[2])
-    images, shown = examine(Scene(few.healthy, few.disease, few.density, few.labels, double), rng, missing=())
+    images, shown = examine(
+        Scene(few.healthy, few.disease, few.density, few.labels, double), rng, strength=strength, missing=()
+    )
     labels, inside = shown.labels, images[0] != 0
     for axis in range(3):
         labels, inside = labels.repeat(2, axis=axis), inside.repeat(2, axis=axis)

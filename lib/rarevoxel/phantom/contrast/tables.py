@@ -25,12 +25,12 @@ def draw_table(rng: np.random.Generator, style: Style | None = None) -> Table:
 
     Args:
         rng: source of randomness.
-        style: how far from physics; drawn when None: physics in five, loose in three, free in two of ten.
+        style: how far from physics; drawn when None: physics in fourteen, loose in four, free in two of twenty.
     """
     table = draw_sequences(rng, draw_relaxation(rng))
     u = rng.random()
     if style is None:
-        style = "physics" if u < 0.5 else "free" if u > 0.8 else "loose"
+        style = "physics" if u < 0.7 else "free" if u > 0.9 else "loose"
     jitter = 0.04 if style == "physics" else 0.12
     table *= np.exp(jitter * rng.standard_normal(table.shape)).astype(np.float32)
     if style == "free":

@@ -73,7 +73,7 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
     strongest = rng.uniform(0.7, 1.0) if rng.random() < 0.85 else rng.uniform(0.2, 0.45)
     density = np.clip(0.5 + (1 - distance) / (2 * softness), 0, 1) * strongest
     part = scene.healthy[box]
-    density *= np.where(part == Material.WHITE, 1.0, np.where(part == Material.GREY, rng.uniform(0, 0.9), 0.0))
+    density *= np.where(part == Material.WHITE, 1.0, np.where(part == Material.GREY, rng.uniform(0.2, 1.0), 0.0))
     free = (scene.labels[box] == 0) & (np.rint(FULL * density) > scene.density[box])
     marked = free & (density >= VISIBLE)
     faint = free & ~marked & (density > 0.02)
