@@ -184,13 +184,23 @@ def test_half_the_resolution_comes_back_at_full_size() -> None:
     scene = empty_scene(healthy, (2.0, 2.0, 2.0))
     scene.disease[6:10, 4:8, 2:6], scene.labels[6:10, 4:8, 2:6] = Material.EDEMA, 2
     scene.density[6:10, 4:8, 2:6] = 255
-    images, labels = _coarse(scene, np.random.default_rng(3))
+    images, labels = _coarse(scene, np.random.default_rng(3), 1.0)
     assert images.shape == (4, 12, 11, 8)
     assert images.dtype == np.float32
     np.testing.assert_array_equal(labels, scene.labels)
     np.testing.assert_array_equal(labels[::2], labels[1::2])
     assert np.all((images > 0).all(axis=0) == (images > 0).any(axis=0))
     assert images[:, 6:].min() > 0
+
+
+def test_scans_are_as_imperfect_as_the_spec_says(config: AppConfig) -> None:
+    def roughness(strength: tuple[float, float]) -> float:
+        """Second differences of the images, which noise makes large."""
+        spec = replace(SPEC, strength=strength, edges=((32,),) * 3, missing=(1.0,), coarse_share=0.0)
+        images = [image for image, _ in PhantomStream(config, 3, 8, 0, spec)]
+        return float(np.mean([image.diff(n=2, dim=1).abs().median() for image in images]))
+
+    assert 1.5 * roughness((0.0, 0.0)) < roughness((2.0, 2.0))
 
 
 def test_what_a_head_does_not_fill_is_zero() -> None:
