@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from rarevoxel.errors import InputError
+from rarevoxel.learning.confidence import calibrate
 from rarevoxel.learning.effort import measure_effort
 from rarevoxel.learning.pool import Candidate, CaseScore
 from rarevoxel.report.dashboard import (
@@ -39,6 +41,7 @@ from rarevoxel.report.dashboard.models import learning_block, models_block
 from rarevoxel.report.dashboard.paging import PER_PAGE, page_of
 from rarevoxel.report.dashboard.queue import own_reasons, queue_block
 from rarevoxel.report.dashboard.sizes import shapes, sizes_block
+from rarevoxel.report.dashboard.trust import expected_dice, trust_words
 from rarevoxel.report.dashboard.words import duration, ml, when
 from rarevoxel.statistics import SizeStatistics, select_branch
 
@@ -320,6 +323,26 @@ def test_findings_of_the_newest_versions_and_refusals() -> None:
     assert block.grids[0].rows[0][2].text == "RAS -4, 0, 10 mm; voxel 1, 2, 3"
     assert block.grids[1].rows[0][2] == Cell("wrong grid", mark="warn", lines=("grid", "save it again"))
     assert "Nothing was noticed in 1 label" in findings_block(labels[2:], []).hint
+
+
+def test_expected_dice_is_what_the_labels_found_it_to_be_where_that_is_nearer() -> None:
+    said, true = [0.8] * 10 + [0.9] * 10, [0.4] * 10 + [0.6] * 10
+    calibrations = {"WT": calibrate(said, true), "ET": calibrate([0.5] * 3, [0.9] * 3)}
+    assert calibrations["WT"].pays
+    assert not calibrations["ET"].pays
+    score = replace(SCORE, confidence={"WT": 0.8, "TC": 0.7, "ET": 0.5})
+    assert expected_dice(score, calibrations) == pytest.approx({"WT": 0.4, "TC": 0.7, "ET": 0.5})
+    assert expected_dice(score, {}) == score.confidence
+    block = queue_block(Queue([Waiting("a", score)], 5, "calf", calibrations=calibrations), Turn())
+    assert plain(block.grids[0].rows[0][4].text) == "WT 0.40, TC 0.70, ET 0.50"
+    told = "Expected Dice against 20 labels: WT off by 0.35, corrected here to 0.00; ET off by 0.40, shown as it is."
+    assert block.text == (told,)
+    text = text_of(case_html(CaseView("a", score, model="calf", calibrations=calibrations)))
+    assert told in text
+    assert "0.40" in text
+    few = trust_words("calf", {"ET": calibrate([0.5] * 3, [0.9] * 3)})
+    assert few == "Expected Dice against 3 labels: ET off by 0.40, shown as it is. Below 10 nothing is corrected."
+    assert "POST /scoring/calf" in queue_block(Queue([Waiting("a", score)], 5, "calf"), Turn()).text[0]
 
 
 def test_the_page_of_a_case() -> None:

@@ -49,7 +49,7 @@ def test_off_by_default(tmp_path: Path) -> None:
     world.correct(100)
     world.now += 1e6
     assert world.trainer.check() == ""
-    assert not world.trainer.state()["on"]
+    assert world.trainer.words() == "never"
     assert not AppConfig().auto_training.on
 
 
@@ -115,7 +115,16 @@ def test_one_that_cannot_start_is_tried_again_after_the_next_correction(tmp_path
     assert world.trainer.check() == ""
     world.correct()
     assert world.trainer.check() == "calf"
-    assert world.trainer.state()["corrections"] == 0
+    assert world.trainer.corrections == 0
+
+
+def test_it_says_in_words_when_it_trains_and_what_became_of_it(tmp_path: Path) -> None:
+    world = World(tmp_path, after=3)
+    world.correct(2)
+    assert world.trainer.words() == "calf after 3 corrections; 2 so far"
+    world.correct()
+    world.trainer.check()
+    assert world.trainer.words().startswith("calf after 3 corrections; 0 so far; last: training calf: 3 corrections")
 
 
 def test_a_restart_forgets_no_correction(tmp_path: Path) -> None:
@@ -125,9 +134,9 @@ def test_a_restart_forgets_no_correction(tmp_path: Path) -> None:
     world.correct()
     assert world.trainer.check() == "calf"
     world.trainer = world.make()
-    assert world.trainer.state()["corrections"] == 0
+    assert world.trainer.corrections == 0
     (tmp_path / "auto.json").write_text("{")
-    assert world.make().state()["corrections"] == 0
+    assert world.make().corrections == 0
 
 
 def test_conf_sets_it_and_says_what_is_wrong() -> None:

@@ -83,6 +83,7 @@ def app(studies: Path, tmp_path: Path, config: AppConfig, monkeypatch: pytest.Mo
         pools=PoolSource(models),
         leases=Leases(studies / "leases.json"),
         scorer=SimpleNamespace(status=lambda: {"state": "off", "note": "scoring is switched off", "models": {}}),
+        auto_training=SimpleNamespace(words=lambda: "calf after 3 corrections; 2 so far"),
         datastore=lambda: store,
         app_folder=folder,
         app_config=config,
@@ -176,6 +177,32 @@ def test_scores_leases_and_failures_are_in_the_queue(app: SimpleNamespace) -> No
     assert str(app.studies) not in html
     assert "<dd>1 of 2</dd>" in html
     assert "<dd>running, 3 scores to go</dd>" in html
+
+
+def test_expected_dice_is_compared_with_the_labels_the_same_weights_were_scored_on(
+    app: SimpleNamespace, tmp_path: Path
+) -> None:
+    store, view = app.datastore(), view_of(app)
+    ScoreStore(app.studies / "scores" / "calf").write(CaseScore("phantom-006", weights="b", confidence={"WT": 0.9}))
+    assert "is the word of calf alone" in view.page(Turn())
+
+    def scored(case: str, weights: str, dice: float) -> None:
+        scores = {
+            "model": {"sha256": weights}, "confidence": {"WT": 0.9, "TC": 0.1}, "regions": {"WT": {"dice": dice}},
+        }  # fmt: skip
+        store.keep_scores(case, "final", store.label_version(case, "final"), "calf", scores)
+
+    scored(LABELLED, "a", 0.1)
+    assert "is the word of calf alone" in view.page(Turn())
+    scored(LABELLED, "b", 0.5)
+    assert "Expected Dice against 1 label: WT off by 0.40, shown as it is." in view.page(Turn())
+    assert "Expected Dice against 1 label" in view.case_page("phantom-006")
+    submit(app, tmp_path, case=LABELLED)
+    assert "is the word of calf alone" in view.page(Turn()), "those scores are of a version before"
+
+
+def test_trainings_that_start_by_themselves_are_announced(app: SimpleNamespace) -> None:
+    assert "<dt>training starts by itself</dt><dd>calf after 3 corrections; 2 so far</dd>" in view_of(app).page(Turn())
 
 
 def test_the_strategy_orders_the_queue_and_its_failure_does_not_break_the_page(

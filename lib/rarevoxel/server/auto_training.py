@@ -109,16 +109,19 @@ class AutoTrainer:
         logger.info("%s", self.note)
         return model
 
-    def state(self) -> dict[str, Any]:
-        """Return what a page says about it."""
-        return {
-            "on": self.config.on,
-            "after": self.config.after,
-            "idle_minutes": self.config.idle_minutes,
-            "models": self.chosen,
-            "corrections": self._corrections,
-            "note": self.note,
-        }
+    @property
+    def corrections(self) -> int:
+        """How many labels were accepted since the last training."""
+        return self._corrections
+
+    def words(self) -> str:
+        """Return when the next training is due, and what became of the last one, in a few words."""
+        if not self.config.on or not self.chosen:
+            return "never"
+        due = [f"after {self.config.after} corrections"] if self.config.after else []
+        due += [f"when nobody has worked for {self.config.idle_minutes:g} min"] if self.config.idle_minutes else []
+        told = f"{', '.join(self.chosen)} {' or '.join(due)}; {self._corrections} so far"
+        return f"{told}; last: {self.note}" if self.note else told
 
     def run(self) -> None:
         """Look again and again in a thread of its own; ends with the process."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rarevoxel.learning.confidence import Calibration
 from rarevoxel.learning.pool import CaseScore
 
 Sizes = Mapping[str, tuple[float, ...]]
@@ -40,6 +41,7 @@ class Queue:
         order: name of the strategy they are ordered by; empty for the order of their scores alone.
         failed: waiting case -> why it could not be scored.
         scoring: state of the scoring in a few words; empty when unknown.
+        calibrations: region -> what the model's word on its masks was worth on labelled cases; empty when unknown.
     """
 
     rows: Sequence[Waiting] = ()
@@ -48,6 +50,7 @@ class Queue:
     order: str = ""
     failed: Mapping[str, str] = field(default_factory=dict)
     scoring: str = ""
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     @property
     def scored(self) -> int:
@@ -166,6 +169,7 @@ class Dashboard:
         refused: labels that were not accepted, newest first.
         unmeasured: labels whose sizes are still being measured.
         minimum_n: labels needed before their sizes choose a loss.
+        auto_training: when trainings start by themselves, in a few words; empty when unknown.
         warnings: of the datastore, without paths.
     """
 
@@ -175,6 +179,7 @@ class Dashboard:
     refused: Sequence[Refused] = ()
     unmeasured: int = 0
     minimum_n: int = 20
+    auto_training: str = ""
     warnings: Sequence[str] = ()
 
 

@@ -16,11 +16,12 @@ from rarevoxel.report.dashboard.words import by_region, number, when
 _SHOWN_RUNS = 12
 
 
-def models_block(models: Sequence[Model]) -> Block:
+def models_block(models: Sequence[Model], *, auto_training: str = "") -> Block:
     """Return the block of the models and the verdicts on their runs.
 
     Args:
         models: that are served.
+        auto_training: when trainings start by themselves; empty when unknown.
     """
     rows = [_model_row(model) for model in models]
     grids = [Grid(("model", "in service", "last training", "kept versions"), rows)] if rows else []
@@ -35,7 +36,8 @@ def models_block(models: Sequence[Model]) -> Block:
         hint = "No model has weights. Train one: Train in 3D Slicer, or POST /train/MODEL."
     else:
         hint = "Nothing has been trained here yet. Submit some labels, then Train in 3D Slicer or POST /train/MODEL."
-    return Block("models", "Models and verdicts", hint=hint, grids=grids)
+    facts = {"training starts by itself": auto_training} if auto_training else {}
+    return Block("models", "Models and verdicts", hint=hint, facts=facts, grids=grids)
 
 
 def learning_block(models: Sequence[Model]) -> Block:

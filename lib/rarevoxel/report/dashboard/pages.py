@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rarevoxel.learning.confidence import Calibration
 from rarevoxel.learning.pool import CaseScore
 from rarevoxel.report.dashboard.blocks import Block, Cell, Grid, Image, render
 from rarevoxel.report.dashboard.data import Dashboard, LabelVersion, Refused
@@ -14,6 +15,7 @@ from rarevoxel.report.dashboard.models import learning_block, models_block
 from rarevoxel.report.dashboard.paging import Turn
 from rarevoxel.report.dashboard.queue import own_reasons, queue_block
 from rarevoxel.report.dashboard.sizes import sizes_block
+from rarevoxel.report.dashboard.trust import expected_dice, trust_words
 from rarevoxel.report.dashboard.words import HOME, by_region, duration, ml, number, picture_of, when
 
 NOT_CLINICAL = "Research software: not a medical device, not for clinical use."
@@ -33,6 +35,8 @@ class CaseView:
         refused: labels of it that were refused, newest first.
         proposal: when the last mask was served, ISO 8601; empty when none was.
         weights: which weights made it.
+        model: whose score it is.
+        calibrations: as of a `Queue`.
     """
 
     case: str
@@ -42,6 +46,8 @@ class CaseView:
     refused: Sequence[Refused] = field(default_factory=tuple)
     proposal: str = ""
     weights: str = ""
+    model: str = ""
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
 
 def dashboard_page(data: Dashboard, turn: Turn, *, title: str = "Dashboard", made: str = "") -> str:
@@ -55,7 +61,7 @@ def dashboard_page(data: Dashboard, turn: Turn, *, title: str = "Dashboard", mad
     """
     blocks = [
         queue_block(data.queue, turn),
-        models_block(data.models),
+        models_block(data.models, auto_training=data.auto_training),
         learning_block(data.models),
         sizes_block(data.labels, unmeasured=data.unmeasured, minimum_n=data.minimum_n),
         effort_block(data.labels, turn),
@@ -97,6 +103,7 @@ def _score(view: CaseView) -> Block:
     if score.error:
         return Block("score", title, hint=f"It could not be scored: {score.error}")
     regions = list(dict.fromkeys([*score.regions_ml, *score.entropy, *score.confidence]))
+    expected = expected_dice(score, view.calibrations)
     rows = [
         [
             Cell(region),
@@ -104,7 +111,7 @@ def _score(view: CaseView) -> Block:
             Cell(ml(1000 * score.missed_ml.get(region, 0.0))),
             Cell(_bits(score.entropy.get(region))),
             Cell(_bits(score.mutual_information.get(region))),
-            Cell(number(score.confidence.get(region))),
+            Cell(number(expected.get(region))),
         ]
         for region in regions
     ]
@@ -118,7 +125,8 @@ def _score(view: CaseView) -> Block:
         ]
         caption = f"Possible lesions, the largest {len(shown)} of {len(score.candidates)}"
         grids.append(Grid(("region", "expected", "highest probability", "marked"), cells, caption))
-    return Block("score", title, text=own_reasons(score), grids=grids)
+    trust = (trust_words(view.model, view.calibrations),) if score.confidence else ()
+    return Block("score", title, text=(*own_reasons(score), *trust), grids=grids)
 
 
 def _bits(value: float | None) -> str:

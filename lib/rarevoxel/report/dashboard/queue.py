@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from rarevoxel.learning.confidence import Calibration
 from rarevoxel.learning.pool import CaseScore
 from rarevoxel.report.dashboard.blocks import Block, Cell, Grid
 from rarevoxel.report.dashboard.data import Queue, Waiting
 from rarevoxel.report.dashboard.paging import Turn, links, page_of
+from rarevoxel.report.dashboard.trust import expected_dice, trust_words
 from rarevoxel.report.dashboard.words import by_region, case_page, count, ml, number, picture_of, when
 
 _HEADER = ("case", "why", "uncertain", "may be missed", "expected Dice", "lease")
@@ -40,7 +44,7 @@ def queue_block(queue: Queue, turn: Turn) -> Block:
     order = f"In the order of the strategy {queue.order}." if queue.order else "The most uncertain first."
     caption = order if queue.scored else "In the order of their names, as none has been scored."
     caption += f" Page {page} of {pages}." if pages > 1 else ""
-    grids = [Grid(_HEADER, [_row(row) for row in rows], caption)]
+    grids = [Grid(_HEADER, [_row(row, queue.calibrations) for row in rows], caption)]
     if queue.failed:
         grids.append(_failures(queue))
     hint = ""
@@ -49,7 +53,9 @@ def queue_block(queue: Queue, turn: Turn) -> Block:
             "No case has been scored yet, so the order says nothing about what a label would teach. The server scores "
             "in the background when a model has weights; Next Sample works meanwhile."
         )
-    return Block("queue", title, hint=hint, facts=facts, grids=grids, links=links(turn, "queue", page, pages))
+    text = (trust_words(queue.model, queue.calibrations),) if queue.scored else ()
+    turning = links(turn, "queue", page, pages)
+    return Block("queue", title, text=text, hint=hint, facts=facts, grids=grids, links=turning)
 
 
 def own_reasons(score: CaseScore) -> tuple[str, ...]:
@@ -85,7 +91,7 @@ def uncertainty(score: CaseScore | None) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _row(row: Waiting) -> list[Cell]:
+def _row(row: Waiting, calibrations: Mapping[str, Calibration]) -> list[Cell]:
     page, score = case_page(row.case), row.score
     lease = Cell(f"until {when(row.lease)}" if row.lease else "", mark="warn")
     name = Cell(row.case, href=page, picture=picture_of(row.case, small=True))
@@ -101,7 +107,7 @@ def _row(row: Waiting) -> list[Cell]:
         Cell(first, lines=tuple(rest)),
         Cell(f"{number(uncertainty(score))} bit", lines=(by_region(score.entropy),)),
         Cell(", ".join(f"{region}\u00a0{ml(1000 * value)}" for region, value in missed.items()) or "nothing"),
-        Cell(by_region(score.confidence)),
+        Cell(by_region(expected_dice(score, calibrations))),
         lease,
     ]
 

@@ -65,14 +65,17 @@ class DashboardView:
         record = self._proposals.record(case) if self._proposals.find(case) else {}
         model = record.get("model")
         with self._lock:
+            score = self._waiting.score(case)
             view = CaseView(
                 case,
-                score=self._waiting.score(case),
+                score=score,
                 lease=self._waiting.leased(case),
                 labels=self._labels.of_case(case),
                 refused=self._labels.refused(case),
                 proposal=str(record.get("ts", "")) or ("yes" if self._proposals.find(case) else ""),
                 weights=str(model.get("version") or model.get("weights") or "") if isinstance(model, dict) else "",
+                model=self._waiting.model,
+                calibrations=self._waiting.calibrations(score),
             )
         return case_html(view, made=_made())
 
@@ -110,6 +113,7 @@ class DashboardView:
             refused=self._labels.refused(),
             unmeasured=unmeasured,
             minimum_n=config.training.minimum_n,
+            auto_training=self._clean(self._app.auto_training.words()),
             warnings=[self._clean(text) for text in self._store.state.warnings],
         )
 

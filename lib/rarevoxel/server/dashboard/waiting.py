@@ -10,6 +10,7 @@ import numpy as np
 
 from rarevoxel.datastore.studies import StudiesDatastore
 from rarevoxel.errors import RareVoxelError
+from rarevoxel.learning.confidence import Calibration
 from rarevoxel.learning.leases import Leases
 from rarevoxel.learning.pool import CaseScore, Pool
 from rarevoxel.learning.pool.gather import PoolSource
@@ -17,6 +18,7 @@ from rarevoxel.learning.strategies import STRATEGIES, read_options
 from rarevoxel.report.dashboard import Queue, Waiting
 from rarevoxel.report.dashboard.queue import uncertainty
 from rarevoxel.report.dashboard.words import count
+from rarevoxel.server.dashboard.trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +42,15 @@ class WaitingCases:
     def __init__(self, store: StudiesDatastore, pools: PoolSource, leases: Leases, clean: Callable[[str], str]) -> None:
         self._store, self._pools, self._leases, self._clean = store, pools, leases, clean
         self._known: tuple[Any, Ranked, str] = (None, [], "")
+        self._trust = Trust(store)
 
     def score(self, case: str) -> CaseScore | None:
         """Return what the first model that has scores says about a case; None when it was not scored."""
         return self._pools.models[self.model].store.read().get(case) if self.model else None
+
+    def calibrations(self, score: CaseScore | None) -> dict[str, Calibration]:
+        """Return region -> what the word of the weights that gave a score was worth on labelled cases."""
+        return self._trust.of(self.model, score.weights) if score is not None else {}
 
     @property
     def model(self) -> str:
@@ -73,7 +80,8 @@ class WaitingCases:
             for case, reasons in ranked
         ]
         rows += [Waiting(case, None, ("could not be scored, see below",)) for case in failed]
-        return Queue(rows, cases, model if gathered.pool.scores else "", order, failed, scoring)
+        calibrations = self.calibrations(next(iter(gathered.pool.scores.values()), None))
+        return Queue(rows, cases, model if gathered.pool.scores else "", order, failed, scoring, calibrations)
 
     def _rank(self, pool: Pool, leases: tuple[str, ...]) -> tuple[Ranked, str]:
         labelled = tuple(map(len, pool.labelled_sizes.values()))
