@@ -27,15 +27,14 @@ from monai.transforms import (
     CropForegroundd,
     EnsureChannelFirstd,
     EnsureTyped,
-    GaussianSmoothd,
     Invertd,
     LoadImaged,
     NormalizeIntensityd,
     Orientationd,
     RandCropByPosNegLabeld,
-    ScaleIntensityd,
     Spacingd,
 )
+from round_monailabel import smooth
 
 from rarevoxel.cases import SEQUENCES
 from rarevoxel.labels import CLIENT_LABELS
@@ -76,7 +75,7 @@ def patches(folders: Sequence[Path], steps: int, patch: int, seed: int) -> Itera
     """Yield a random crop of every case in turn, in another order each time: image `(4, ...)` and label `(1, ...)`."""
     keys = ("image", "label")
     road = [*_road(keys), CropForegroundd(keys, source_key="image", margin=10, k_divisible=[patch] * 3)]
-    cached = CacheDataset([_entry(folder) for folder in folders], Compose([*road, *_smooth()]), progress=False)
+    cached = CacheDataset([_entry(folder) for folder in folders], Compose([*road, *smooth()]), progress=False)
     crop = RandCropByPosNegLabeld(keys, label_key="label", spatial_size=[patch] * 3, pos=1, neg=1, num_samples=1)
     crop.set_random_state(seed)
     rng = np.random.default_rng(seed)
@@ -90,7 +89,7 @@ def patches(folders: Sequence[Path], steps: int, patch: int, seed: int) -> Itera
 @torch.no_grad()
 def predict(network: torch.nn.Module, folder: Path) -> np.ndarray:
     """Return the label map `(H, W, D)` of a case on its own grid."""
-    chain = Compose([*_road(("image",)), *_smooth()])
+    chain = Compose([*_road(("image",)), *smooth()])
     data = chain({"image": _entry(folder)["image"]})
     dtype = fast_dtype(torch.device("cpu"))
     inferer = SlidingWindowInferer(roi_size=[160, 160, 160], sw_batch_size=1, overlap=0.25)
@@ -114,7 +113,3 @@ def _road(keys: Sequence[str]) -> list[Any]:
         Spacingd(keys, pixdim=SPACING, mode=modes),
         NormalizeIntensityd("image", nonzero=True, channel_wise=True),
     ]
-
-
-def _smooth() -> list[Any]:
-    return [GaussianSmoothd("image", sigma=0.4), ScaleIntensityd("image", minv=-1.0, maxv=1.0, channel_wise=True)]

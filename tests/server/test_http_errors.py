@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from monailabel.config import settings
-from monailabel.interfaces.utils.app import clear_cache
 
 from rarevoxel.errors import ConflictError
 from rarevoxel.phantom import Phantom
@@ -21,25 +17,6 @@ from rarevoxel.server.http import HttpError, answering
 from rarevoxel.volumes import file_sha256, read_labels
 
 CASE = "phantom-001"
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch, app_folder: Path, studies: Path, tmp_path: Path) -> Iterator[TestClient]:
-    from rarevoxel.server.asgi import app
-
-    for name, value in {
-        "APP_DIR": str(app_folder),
-        "STUDIES": str(studies),
-        "APP_CONF": {},
-        "DATASTORE_AUTO_RELOAD": False,
-        "SESSION_PATH": str(tmp_path / "sessions"),
-    }.items():
-        monkeypatch.setattr(settings, f"MONAI_LABEL_{name}", value)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
-    clear_cache()
-    yield TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5000), raise_server_exceptions=False)
-    clear_cache()
 
 
 @pytest.fixture

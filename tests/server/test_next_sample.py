@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from monailabel.config import settings
-from monailabel.interfaces.utils.app import app_instance, clear_cache
+from monailabel.interfaces.utils.app import app_instance
 
 from rarevoxel.learning.pool import CaseScore, ScoreStore
 from rarevoxel.server.guard.config import GuardConfig
@@ -20,29 +17,6 @@ from rarevoxel.server.guard.tokens import Role, TokenStore
 
 WAITING = ["phantom-003", "phantom-006"]
 LABELLED = ["phantom-001", "phantom-002", "phantom-004", "phantom-005"]
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch, app_folder: Path, studies: Path, tmp_path: Path) -> Iterator[TestClient]:
-    from rarevoxel.server.asgi import app
-
-    for name, value in {
-        "APP_DIR": str(app_folder),
-        "STUDIES": str(studies),
-        "APP_CONF": {},
-        "DATASTORE_AUTO_RELOAD": False,
-        "SESSION_PATH": str(tmp_path / "sessions"),
-    }.items():
-        monkeypatch.setattr(settings, f"MONAI_LABEL_{name}", value)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
-    clear_cache()
-    yield client_of(app)
-    clear_cache()
-
-
-def client_of(app: Any) -> TestClient:
-    return TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5000), raise_server_exceptions=False)
 
 
 def ask(client: TestClient, strategy: str = "random", status: int = 200, **body: Any) -> dict[str, Any]:
@@ -110,7 +84,9 @@ def test_the_client_is_who_the_token_says(client: TestClient, tmp_path: Path) ->
 
     store = TokenStore(tmp_path / "tokens.json")
     tokens = [store.add(name, Role.ANNOTATE, 1) for name in ("ada", "bob")]
-    guarded = client_of(build(GuardConfig(home=str(tmp_path))))
+    guarded = TestClient(
+        build(GuardConfig(home=str(tmp_path))), base_url="http://127.0.0.1", client=("127.0.0.1", 5000)
+    )
     found = []
     for token in tokens:
         headers = {"authorization": f"Bearer {token}"}

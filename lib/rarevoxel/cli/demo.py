@@ -14,8 +14,8 @@ from pathlib import Path
 from rarevoxel.cli.terminated import terminated_like_interrupted
 from rarevoxel.errors import ConfigError, RareVoxelError
 
-EPOCHS = 20
-"""Enough to see the loop turn, few enough for five minutes on two cores."""
+EPOCHS = 3
+"""Enough to see the loop turn, few enough for two minutes on two cores."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
