@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument(
         "--cases", type=int, default=100, help="cases of the folder that is scanned again (default 100)"
     )
-    parser.add_argument("--scale", type=float, default=0.7, help="voxels of those along each axis (default 0.7)")
+    parser.add_argument("--scale", type=float, default=1.0, help="voxels of those along each axis (default 1)")
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse_args()
     if args.rounds < 1 or args.cases < args.rounds or not 0.2 <= args.scale <= 1:

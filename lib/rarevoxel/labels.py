@@ -154,7 +154,7 @@ def value_counts(values: npt.ArrayLike) -> dict[float, int]:
     """Return value -> how often it occurs, for the values that do, in rising order."""
     array = np.asarray(values)
     if array.dtype == np.uint8:
-        counts = np.bincount(array.ravel(), minlength=256)  # Ten times as fast as sorting.
+        counts = np.bincount(array.ravel(order="K"), minlength=256)  # Ten times as fast as sorting.
         return {float(value): int(counts[value]) for value in np.flatnonzero(counts)}
     found, numbers = np.unique(array, return_counts=True)
     return {float(value): int(number) for value, number in zip(found, numbers, strict=True)}
@@ -223,11 +223,15 @@ def remap_by_label_info(
 
 def labels_to_regions(labels: npt.NDArray[Any], regions: Iterable[str] = tuple(REGIONS)) -> npt.NDArray[np.bool_]:
     """Return region masks `(R, *spatial)` of a client label map `(*spatial)`, in the order of `regions`."""
-    values = [[CLIENT_LABELS[label] for label in REGIONS[region]] for region in regions]
-    if labels.dtype == np.uint8:
-        tables = [np.isin(np.arange(256), wanted) for wanted in values]  # Many times as fast as asking every voxel.
-        return np.stack([table[labels] for table in tables])
-    return np.stack([np.isin(labels, wanted) for wanted in values])
+    # In the layout of the labels, as NIfTI files have the first axis running fastest: across layouts all takes longer.
+    turned = labels.strides == tuple(sorted(labels.strides))
+    source = labels.T if turned else labels
+    names = [REGIONS[region] for region in regions]
+    masks = np.zeros((len(names), *source.shape), dtype=np.bool_)
+    for mask, wanted in zip(masks, names, strict=True):
+        for label in wanted:  # Many times as fast as numpy's isin, or as looking every voxel up.
+            np.logical_or(mask, source == CLIENT_LABELS[label], out=mask)
+    return masks.transpose(0, *range(labels.ndim, 0, -1)) if turned else masks
 
 
 def regions_to_labels(regions: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
@@ -245,6 +249,9 @@ def regions_to_labels(regions: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
 
 
 def _map_values(labels: npt.NDArray[Any], mapping: Mapping[int, int]) -> npt.NDArray[np.uint8]:
+    """Map values of which every one but 0 is in the mapping."""
+    if all(old == new for old, new in mapping.items()):
+        return labels.astype(np.uint8)
     if labels.dtype == np.uint8:
         table = np.zeros(256, dtype=np.uint8)
         for old, new in mapping.items():

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from rarevoxel.statistics.box import nonzero_box
-from rarevoxel.statistics.case_intensity import sequence_intensities
+from rarevoxel.statistics.case_intensity import Labelled, sequence_intensities
 from rarevoxel.statistics.dataset_intensity import intensity_table, summarize_intensities
 
 RNG = np.random.default_rng(0)
@@ -25,9 +25,9 @@ def cases():
     for index, (image, labels) in enumerate(zip(IMAGES, LABELS, strict=True)):
         box = nonzero_box(labels)
         inside = labels[:0, :0, :0] if box is None else labels[box]
-        found[f"c{index}"] = {"t1c": sequence_intensities(image, inside, box)}
+        found[f"c{index}"] = {"t1c": sequence_intensities(image, Labelled.of(inside, box, image.shape))}
     del found["c1"]["t1c"]
-    found["c1"]["t2f"] = sequence_intensities(IMAGES[1], LABELS[1][:0, :0, :0], None)
+    found["c1"]["t2f"] = sequence_intensities(IMAGES[1], Labelled.of(LABELS[1][:0, :0, :0], None, IMAGES[1].shape))
     return found
 
 

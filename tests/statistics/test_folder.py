@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from rarevoxel.cases import Case
+from rarevoxel.cases import Case, discover
 from rarevoxel.errors import ConflictError, InputError
 from rarevoxel.labels import SCHEMES
 from rarevoxel.statistics import case_statistics, folder
@@ -179,3 +179,25 @@ def test_damaged_measurement_records_are_refused() -> None:
     for record in ({}, {"sizes": {}, "intensities": None}):
         with pytest.raises(InputError, match="case measurement record cannot be read"):
             CaseMeasurement.from_dict(record)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_sequences_of_few_cases_are_read_at_the_same_time_and_come_out_the_same(data: Path, count: int) -> None:
+    for case in sorted(data.iterdir())[count:]:
+        for path in case.iterdir():
+            path.unlink()
+        case.rmdir()
+    found = measure_folder(data, intensities=True, threads=8)
+    assert as_json(found) == as_json(measure_folder(data, intensities=True, threads=1))
+    assert list(found.intensities[found.cases[0].case_id]) == ["t1n", "t1c", "t2w", "t2f"]
+
+
+def test_a_sequence_that_cannot_be_used_is_named_when_several_are_read_at_a_time(data: Path) -> None:
+    (case,) = (case for case in discover(data) if case.id == "BraTS-GLI-00002-000")
+    image = nib.load(case.sequences["t2w"])
+    broken = np.asarray(image.dataobj).astype(np.float32)
+    broken[4, 4, 4] = np.nan
+    nib.save(nib.Nifti1Image(broken, AFFINE), case.sequences["t2w"])
+    for threads in (1, 4):
+        with pytest.raises(InputError, match=r"t2w\.nii\.gz: 1 of 990 voxels are NaN or infinite"):
+            measure_case(case, intensities=True, threads=threads)

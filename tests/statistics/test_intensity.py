@@ -13,7 +13,7 @@ from rarevoxel.errors import InputError
 from rarevoxel.labels import CLIENT_LABELS, REGIONS
 from rarevoxel.statistics import case_intensity
 from rarevoxel.statistics.box import nonzero_box
-from rarevoxel.statistics.case_intensity import SequenceIntensities, sequence_intensities
+from rarevoxel.statistics.case_intensity import Labelled, SequenceIntensities, sequence_intensities
 from rarevoxel.statistics.intensity import PERCENTILES, IntensityStatistics
 
 SETTINGS = settings(max_examples=40, deadline=None)
@@ -38,7 +38,9 @@ def assert_is(found: IntensityStatistics, values: np.ndarray) -> None:
 
 def measured(image: np.ndarray, labels: np.ndarray) -> SequenceIntensities:
     box = nonzero_box(labels)
-    return sequence_intensities(image, labels[:0, :0, :0] if box is None else labels[box], box)
+    return sequence_intensities(
+        image, Labelled.of(labels[:0, :0, :0] if box is None else labels[box], box, labels.shape)
+    )
 
 
 def check(image: np.ndarray, labels: np.ndarray) -> None:
@@ -150,3 +152,22 @@ def test_damaged_record_is_refused(change: dict[str, object], text: str) -> None
         IntensityStatistics.from_dict({**record, **change})
     with pytest.raises(InputError, match="sequence intensities record cannot be read: KeyError 'labels'"):
         SequenceIntensities.from_dict({"brain": record})
+
+
+def test_labelled_voxels_are_found_in_either_layout_and_in_images_of_the_same_shape_only() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.zeros((6, 7, 8), dtype=np.uint8)
+    labels[1:4, 2:7, 3:5] = rng.integers(0, 4, (3, 5, 2))
+    image = rng.integers(0, 50, labels.shape).astype(np.int16)
+    expected = image[labels == 2].mean()
+    for order in ("C", "F"):
+        found = measured(image.copy(order=order), labels.copy(order=order))  # type: ignore[arg-type]
+        assert found.labels["edema"].mean == pytest.approx(expected)
+    box = nonzero_box(labels)
+    assert box is not None
+    labelled = Labelled.of(labels[box], box, labels.shape)
+    np.testing.assert_array_equal(
+        np.unravel_index(labelled.places, labels.shape, order="F"), np.nonzero(labels.T)[::-1]
+    )
+    with pytest.raises(InputError, match=r"image of shape \(6, 7\), expected \(6, 7, 8\)"):
+        sequence_intensities(image[..., 0], labelled)

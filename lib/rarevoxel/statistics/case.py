@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rarevoxel.errors import InputError
-from rarevoxel.labels import CLIENT_LABELS, CLIENT_SCHEME, REGIONS
+from rarevoxel.labels import CLIENT_LABELS, CLIENT_SCHEME, REGIONS, labels_to_regions
 from rarevoxel.statistics.box import nonzero_box
 from rarevoxel.statistics.components import component_sizes
 
@@ -211,7 +211,8 @@ def slice_areas(
 
 
 def _region_mask(labels: npt.NDArray[Any], region: str) -> npt.NDArray[np.bool_]:
-    return np.isin(labels, [CLIENT_LABELS[name] for name in REGIONS[region]])
+    mask: npt.NDArray[np.bool_] = labels_to_regions(labels, (region,))[0]
+    return mask
 
 
 def _tumour_box(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:

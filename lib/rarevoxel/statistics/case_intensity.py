@@ -61,7 +61,42 @@ class SequenceIntensities:
             raise InputError(msg, "compute the statistics of this case again") from error
 
 
-def sequence_intensities(image: Values, labels: npt.NDArray[np.uint8], box: Box | None) -> SequenceIntensities:
+@dataclass(frozen=True)
+class Labelled:
+    """The labelled voxels of a case, found once and looked up in every sequence.
+
+    Args:
+        shape: of the volume.
+        places: `(N,)`, of every labelled voxel in the volume, the first axis running fastest.
+        classes: `(N,)`, their client values.
+    """
+
+    shape: tuple[int, ...]
+    places: npt.NDArray[np.intp]
+    classes: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, labels: npt.NDArray[np.uint8], box: Box | None, shape: tuple[int, ...]) -> Labelled:
+        """Return the labelled voxels.
+
+        Args:
+            labels: client values inside `box`, of its shape.
+            box: where `labels` lies in the volume, or None if there is no label at all.
+            shape: of the volume.
+        """
+        if box is None:
+            return cls(shape, np.empty(0, np.intp), np.empty(0, np.intp))
+        flat = labels.ravel(order="F")
+        inside = np.flatnonzero(flat)
+        height, width, depth = labels.shape
+        x, y, z = (own.start for own in box)
+        # A column of the box lies somewhere else in the volume, by as much for all of its voxels.
+        first = x + shape[0] * (y + np.arange(width) + shape[1] * (z + np.arange(depth))[:, None]).ravel()
+        moved = first - height * np.arange(width * depth)
+        return cls(shape, inside + moved[inside // height], flat[inside].astype(np.intp))
+
+
+def sequence_intensities(image: Values, labelled: Labelled) -> SequenceIntensities:
     """Measure one sequence.
 
     Whole numbers are counted in one histogram of label and intensity, which gives exact moments and percentiles of
@@ -69,25 +104,24 @@ def sequence_intensities(image: Values, labels: npt.NDArray[np.uint8], box: Box 
 
     Args:
         image: `(H, W, D)`, finite, any real dtype.
-        labels: client values inside `box`, of its shape.
-        box: where `labels` lies in the image, or None if there is no label at all.
+        labelled: of a volume of the same shape.
 
     Raises:
-        InputError: if a voxel is NaN or infinite.
+        InputError: if a voxel is NaN or infinite, or the shapes differ.
     """
-    flat = image.ravel(order="K")
+    if image.shape != labelled.shape:
+        raise InputError(f"image of shape {image.shape}, expected {labelled.shape}, that of its labels")
+    flat = image.ravel(order="F")
     brain = flat[flat != 0]
     if brain.dtype.kind == "f" and not np.isfinite(brain).all():
         bad = int(np.count_nonzero(~np.isfinite(brain)))
         msg = f"{bad} of {flat.size} voxels are NaN or infinite, expected finite numbers"
         raise InputError(msg, "repair the voxels (often 0 outside the brain) and save the file again")
-    inside = labels != 0
-    classes = labels[inside]
-    values = image[box][inside] if box is not None else brain[:0]
+    values = flat[labelled.places]
     whole = _whole(brain)
     if whole is None:
-        return _of_values(brain, classes, values)
-    return _of_counts(whole, classes, values.astype(whole.dtype))
+        return _of_values(brain, labelled.classes, values)
+    return _of_counts(whole, labelled.classes, values.astype(whole.dtype))
 
 
 def _whole(brain: Values) -> Values | None:
@@ -103,14 +137,12 @@ def _whole(brain: Values) -> Values | None:
     return whole if np.array_equal(whole, brain) else None
 
 
-def _of_counts(brain: Values, classes: npt.NDArray[np.uint8], values: Values) -> SequenceIntensities:
+def _of_counts(brain: Values, classes: npt.NDArray[np.intp], values: Values) -> SequenceIntensities:
     # Labelled voxels may be 0, which is not in the brain; then 0 has to have a bin too.
     low = min(0, int(brain.min(initial=0)))
     width = max(0, int(brain.max(initial=0))) - low + 1
     support = np.arange(low, low + width)
-    joint = np.bincount(
-        classes.astype(np.int64) * width + (values.astype(np.int64) - low), minlength=_N_CLASSES * width
-    )
+    joint = np.bincount(classes * width + (values.astype(np.intp) - low), minlength=_N_CLASSES * width)
     of_class = joint.reshape(_N_CLASSES, width)
     shifted = brain if low == 0 else brain.astype(np.int32) - low
     return SequenceIntensities(
@@ -120,7 +152,7 @@ def _of_counts(brain: Values, classes: npt.NDArray[np.uint8], values: Values) ->
     )
 
 
-def _of_values(brain: Values, classes: npt.NDArray[np.uint8], values: Values) -> SequenceIntensities:
+def _of_values(brain: Values, classes: npt.NDArray[np.intp], values: Values) -> SequenceIntensities:
     of = IntensityStatistics.from_values
     return SequenceIntensities(
         of(brain),

@@ -56,7 +56,8 @@ def measure_folder(
         scheme: what label values mean; found out when None.
         progress: show a bar on stderr when that is a terminal.
         intensities: read the sequences of the labelled cases too.
-        threads: cases that are read at a time; as many as there are cores when None.
+        threads: cases that are read at a time; as many as there are cores when None. Fewer cases than that are read
+            several sequences at a time.
         cache: where results are looked for and kept; nowhere when None.
         scheduler: address of a Dask scheduler whose workers see the same paths; measured in threads here when None.
 
@@ -91,15 +92,15 @@ def measure_folder(
     return _gathered(path, found, [results[case.id] for case in labelled])
 
 
-def measure_and_seal(case: Case, intensities: bool, sealing: bool) -> Result:
+def measure_and_seal(case: Case, intensities: bool, sealing: bool, threads: int = 1) -> Result:
     """Measure one case, and with `sealing` return what a cache keeps of it too; errors become a refusal."""
     try:
         if not sealing:
-            return measure_case(case, intensities=intensities), None
+            return measure_case(case, intensities=intensities, threads=threads), None
         found: list[CaseMeasurement] = []
 
         def compute() -> object:
-            found.append(measure_case(case, intensities=intensities))
+            found.append(measure_case(case, intensities=intensities, threads=threads))
             return found[0].to_dict()
 
         _, sealed = seal(files_of(case, intensities=intensities), compute)
@@ -111,10 +112,12 @@ def measure_and_seal(case: Case, intensities: bool, sealing: bool) -> Result:
 
 
 def _in_threads(
-    cases: Sequence[Case], measure: Callable[[Case], Result], threads: int | None
+    cases: Sequence[Case], measure: Callable[..., Result], threads: int | None
 ) -> Iterator[tuple[Case, Result]]:
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        yield from zip(cases, pool.map(measure, cases), strict=True)
+    at_once = threads or os.cpu_count() or 1
+    within = max(1, at_once // max(1, len(cases)))
+    with ThreadPoolExecutor(at_once) as pool:
+        yield from zip(cases, pool.map(partial(measure, threads=within), cases), strict=True)
 
 
 def _recalled(

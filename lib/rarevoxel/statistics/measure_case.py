@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from rarevoxel.cases import Case
 from rarevoxel.errors import ConflictError, GeometryError, InputError
 from rarevoxel.statistics.box import nonzero_box
 from rarevoxel.statistics.case import CaseStatistics, box_statistics
-from rarevoxel.statistics.case_intensity import SequenceIntensities, sequence_intensities
+from rarevoxel.statistics.case_intensity import Labelled, SequenceIntensities, sequence_intensities
 from rarevoxel.statistics.intensity import Values
 from rarevoxel.volumes import Grid, read_label_volume, read_voxels
 
@@ -51,12 +53,13 @@ class CaseMeasurement:
         return cls(CaseStatistics.from_dict(sizes), found)
 
 
-def measure_case(case: Case, *, intensities: bool = False) -> CaseMeasurement:
+def measure_case(case: Case, *, intensities: bool = False, threads: int = 1) -> CaseMeasurement:
     """Measure one labelled case.
 
     Args:
         case: with a label map and its scheme.
         intensities: read the sequences too.
+        threads: sequences that are read at a time, for a case that is measured alone.
 
     Raises:
         ConflictError: if it has no label map or no scheme.
@@ -71,14 +74,22 @@ def measure_case(case: Case, *, intensities: bool = False) -> CaseMeasurement:
     inside = volume.array[:0, :0, :0] if box is None else volume.array[box]
     labels = case.scheme.to_client(inside, source=str(case.label))
     sizes = box_statistics(labels, volume.grid.shape, volume.grid.spacing, case.id)
-    found = {}
-    for name, path, image, grid in _images(case) if intensities else ():
-        _check_grid(case.id, name, path, grid, volume.grid)
+    if not intensities:
+        return CaseMeasurement(sizes, {})
+    labelled = Labelled.of(labels, box, volume.grid.shape)
+
+    def measure(sequence: _Sequence) -> tuple[str, SequenceIntensities]:
+        image, grid = sequence.read()
+        _check_grid(case.id, sequence.name, sequence.path, grid, volume.grid)
         try:
-            found[name] = sequence_intensities(image, labels, box)
+            return sequence.name, sequence_intensities(image, labelled)
         except InputError as error:
-            raise InputError(f"{path}: {error.message}", error.hint) from error
-    return CaseMeasurement(sizes, found)
+            raise InputError(f"{sequence.path}: {error.message}", error.hint) from error
+
+    if threads == 1:
+        return CaseMeasurement(sizes, dict(map(measure, _sequences(case))))
+    with ThreadPoolExecutor(threads) as pool:
+        return CaseMeasurement(sizes, dict(pool.map(measure, _sequences(case))))
 
 
 def files_of(case: Case, *, intensities: bool = False) -> tuple[Path, ...]:
@@ -87,12 +98,19 @@ def files_of(case: Case, *, intensities: bool = False) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path for path in (case.label, *images) if path is not None))
 
 
-def _images(case: Case) -> Iterator[tuple[str, Path, Values, Grid]]:
-    """Yield the sequences, one in memory at a time unless one file holds them all."""
+@dataclass(frozen=True)
+class _Sequence:
+    """A sequence that is read when its turn comes, so that no more are in memory than are being measured."""
+
+    name: str
+    path: Path
+    read: Callable[[], tuple[Values, Grid]]
+
+
+def _sequences(case: Case) -> Iterator[_Sequence]:
     if case.volume_4d is None:
         for name, path in case.sequences.items():
-            volume = read_voxels(path)
-            yield name, path, volume.array, volume.grid
+            yield _Sequence(name, path, partial(_read, path))
         return
     volume = read_voxels(case.volume_4d, allow_4d=True)
     channels = volume.array[..., None] if volume.array.ndim == 3 else volume.array
@@ -101,7 +119,16 @@ def _images(case: Case) -> Iterator[tuple[str, Path, Values, Grid]]:
         raise InputError(f"{msg} ({', '.join(case.channels)})", "correct the channels in dataset.json, or the file")
     for index, name in enumerate(case.channels):
         if name in case.sequences:
-            yield name, case.volume_4d, channels[..., index], volume.grid
+            yield _Sequence(name, case.volume_4d, partial(_channel, channels, index, volume.grid))
+
+
+def _read(path: Path) -> tuple[Values, Grid]:
+    volume = read_voxels(path)
+    return volume.array, volume.grid
+
+
+def _channel(channels: Values, index: int, grid: Grid) -> tuple[Values, Grid]:
+    return channels[..., index], grid
 
 
 def _check_grid(case: str, name: str, path: Path, found: Grid, expected: Grid) -> None:
