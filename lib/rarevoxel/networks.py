@@ -112,8 +112,11 @@ class ShuffledUNet(DynUNet):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits `(B, R, H, W, D)` of an image `(B, C, H, W, D)`."""
+        device = image.device.type
+        if torch.is_autocast_enabled(device):  # The first convolution would do it, after what moves the voxels about.
+            image = image.to(torch.get_autocast_dtype(device))
         if self.factor == 1:
-            return torch.as_tensor(super().forward(image))
+            return torch.as_tensor(super().forward(image.contiguous(memory_format=torch.channels_last_3d)))
         packed = pixelunshuffle(image, 3, self.factor).contiguous(memory_format=torch.channels_last_3d)
         return torch.as_tensor(pixelshuffle(super().forward(packed), 3, self.factor))
 

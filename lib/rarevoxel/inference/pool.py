@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def score_studies(
-    engine: Engine, studies: Path, model: str, *, method: str = "tta", plan: Plan | None = None
+    engine: Engine, studies: Path, model: str, *, method: str = "none", plan: Plan | None = None
 ) -> Iterator[CaseScore]:
     """Score what a studies folder has no score of, in `scores/<model>`; see `score_pool`.
 
@@ -50,7 +50,7 @@ def score_pool(
     cases: Iterable[PoolCase],
     store: ScoreStore,
     *,
-    method: str = "tta",
+    method: str = "none",
     seed: int = 0,
     others: Sequence[ScoreStore] = (),
 ) -> Iterator[CaseScore]:

@@ -96,7 +96,6 @@ def _measure(
     """Least seconds of a pass in either type."""
     edge = max(math.ceil(BLOCK / multiple), 2) * multiple
     block = torch.randn((1, channels, edge, edge, edge), generator=torch.Generator().manual_seed(0)).to(device)
-    block = block.contiguous(memory_format=torch.channels_last_3d)
     best = {"fast": math.inf, "float32": math.inf}
     for number in range(1 + _ROUNDS):
         for name, dtype in (("fast", fast), ("float32", torch.float32)):

@@ -133,7 +133,7 @@ def score_case(
     case: str,
     image: Path | Mapping[str, Path],
     *,
-    method: str = "tta",
+    method: str = "none",
     seed: int = 0,
     stamp: str = "",
 ) -> CaseScore:

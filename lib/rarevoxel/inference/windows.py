@@ -95,7 +95,7 @@ def predict_logits(
     shape = image.shape[2:]
     target = padded_shape(shape, multiple)
     flat = [p for n, more in reversed(list(zip(shape, target, strict=True))) for p in (0, more - n)]
-    padded = functional.pad(image, flat).contiguous(memory_format=torch.channels_last_3d)
+    padded = functional.pad(image, flat)
     tiling = choose_tiling(padded.shape[2:], window, overlap, multiple, single_pass=single_pass, voxels=voxels)
     dtype = dtype or fast_dtype(image.device)
     with torch.inference_mode(), torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):

@@ -124,7 +124,6 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
 def _loss(network: nn.Module, loss_function: nn.Module, image: torch.Tensor, target: Target) -> torch.Tensor:
     small = image.device.type == "cpu" and min(image.shape[2:]) < SMALL
     dtype = torch.float32 if small else fast_dtype(image.device)
-    image = image.contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast(image.device.type, dtype=dtype, enabled=dtype != torch.float32):
         logits = network(image)
     value: torch.Tensor = loss_function(logits.float(), target)

@@ -97,9 +97,12 @@ def load_sequences(source: Path | Mapping[str, Path]) -> MetaTensor:
     grid = next(iter(volumes.values())).grid
     # Files hold the first axis fastest; kept so, nothing is turned over before the crop.
     image = np.zeros((len(SEQUENCES), *reversed(grid.shape)), np.float32).transpose(0, 3, 2, 1)
-    for index, sequence in enumerate(SEQUENCES):
-        if sequence in volumes:
-            image[index] = subtract_background(volumes[sequence].array)
+
+    def fill(sequence: str) -> None:
+        image[SEQUENCES.index(sequence)] = subtract_background(volumes[sequence].array)
+
+    with ThreadPoolExecutor(len(volumes)) as pool:
+        list(pool.map(fill, volumes))
     missing = " ".join(sequence for sequence in SEQUENCES if sequence not in volumes)
     affine = torch.as_tensor(np.array(grid.affine))
     # A string, because that is what batches of images can be made of.

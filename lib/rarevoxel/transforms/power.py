@@ -52,13 +52,12 @@ class PowerTransform(Transform):
     def measured(self, image: torch.Tensor) -> tuple[torch.Tensor, list[Bounds]]:
         """Return the transformed image and the values of each channel's two percentiles; (0, 0) without brain."""
         check_count(self, image, self.params)
-        found: list[Bounds] = []
+        found: list[Bounds] = [(0.0, 0.0)] * len(image)
 
         def transform(index: int, channel: torch.Tensor) -> torch.Tensor:
             brain = channel != 0
-            values, bounds = clip_values(channel[brain], self.percentiles)
-            found.append(bounds)
-            return into_brain(apply_power(unit_range(values, bounds), self.params[index]), brain)
+            values, found[index] = clip_values(channel[brain], self.percentiles)
+            return into_brain(apply_power(unit_range(values, found[index]), self.params[index]), brain)
 
         return map_channels(image, transform), found
 

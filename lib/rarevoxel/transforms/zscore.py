@@ -39,12 +39,11 @@ class ZScoreBrain(Transform):
 
     def measured(self, image: torch.Tensor) -> tuple[torch.Tensor, list[Bounds]]:
         """Return the scaled image and mean and standard deviation of each channel's brain; (0, 0) without brain."""
-        parameters: list[Bounds] = []
+        parameters: list[Bounds] = [(0.0, 0.0)] * len(image)
 
-        def scale(_: int, channel: torch.Tensor) -> torch.Tensor:
+        def scale(index: int, channel: torch.Tensor) -> torch.Tensor:
             brain = channel != 0
-            values, mean_std = _zscore_or_constant(channel[brain])
-            parameters.append(mean_std)
+            values, parameters[index] = _zscore_or_constant(channel[brain])
             return into_brain(values, brain)
 
         return map_channels(image, scale), parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from small_pools import candidate, pool_of, rank, score
 
@@ -19,6 +21,16 @@ def test_mean_over_regions() -> None:
 def test_one_region_turns_the_order() -> None:
     choices = rank("uncertainty", pool_of(SURE, TORN), region="ET")
     assert [(choice.case, choice.value) for choice in choices] == [("sure", 0.3), ("torn", 0.15)]
+
+
+def test_without_samples_there_is_no_mutual_information_and_the_reason_says_so() -> None:
+    nothing = {"WT": 0.0, "TC": 0.0, "ET": 0.0}
+    once = score("once", entropy={"WT": 0.3, "TC": 0.3, "ET": 0.3}, mutual_information=nothing)
+    sampled = replace(once, case="sampled", method="dropout")
+    first, second = rank("uncertainty", pool_of(once, sampled), measure="mutual_information")
+    assert (first.case, first.value) == ("once", pytest.approx(0.3))
+    assert first.reasons[-1] == "no mutual information: it takes samples, set [active] method to dropout"
+    assert (second.case, second.value) == ("sampled", 0.0)
 
 
 def test_mutual_information_is_another_measure() -> None:

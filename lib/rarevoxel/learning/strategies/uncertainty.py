@@ -12,6 +12,9 @@ from rarevoxel.learning.strategies.ranking import Choice, Option, Options, Ranki
 
 MEASURES = ["entropy", "mutual_information"]
 
+ONCE = "none"
+"""Method of the scores that hold no mutual information."""
+
 OPTIONS: Mapping[str, Option] = {"measure": MEASURES, "region": REGION_OPTION}
 
 
@@ -24,7 +27,8 @@ def uncertainties(pool: Pool, options: Options) -> list[Choice]:
     Args:
         pool: what to choose from.
         options: `measure` is `entropy` (of the mean prediction: all uncertainty) or `mutual_information` (what the
-            samples disagree about: the part that more labels can take away); `region`.
+            samples disagree about: the part that more labels can take away; entropy where a case was asked but once);
+            `region`.
     """
     return [_choice(case, score, options) for case, score in scored(pool)]
 
@@ -35,9 +39,14 @@ def rank_uncertainty(pool: Pool, options: Options, rng: np.random.Generator) -> 
 
 
 def _choice(case: str, score: CaseScore, options: Options) -> Choice:
-    found = score.entropy if options["measure"] == MEASURES[0] else score.mutual_information
+    measured = score.method != ONCE or any(score.mutual_information.values())
+    measure = options["measure"] if measured else MEASURES[0]
+    found = score.entropy if measure == MEASURES[0] else score.mutual_information
     terms = {region: float(found.get(region, 0.0)) for region in regions_of(options["region"])}
-    return Choice(case, sum(terms.values()) / len(terms), _reasons(score, options["measure"], terms), terms)
+    reasons = _reasons(score, measure, terms)
+    if measure != options["measure"]:
+        reasons += ("no mutual information: it takes samples, set [active] method to dropout",)
+    return Choice(case, sum(terms.values()) / len(terms), reasons, terms)
 
 
 def _reasons(score: CaseScore, measure: str, terms: Mapping[str, float]) -> tuple[str, ...]:
