@@ -85,7 +85,9 @@ def bars(results: Results) -> list[Bar]:
         for way, ratio in draw["ratio"].items():
             found.append((f"{name}, over {way}", "loading", ratio, DRAW_GOALS.get(way)))
     if loading:
-        found.append(("patches from disk, over PersistentDataset", "loading", loading["disk_ratio"], DISK_GOAL))
+        for name, ratio in loading["disk_ratio"].items():
+            goal = DISK_GOAL if name == "PersistentDataset" else None
+            found.append((f"patches from disk, over {name}", "loading", ratio, goal))
     for name, ratio in results.get("round", {}).get("times_faster", {}).items():
         if name in ("infer", "train", "round"):
             goal = results["round"]["goal"] if name == "round" else None

@@ -31,7 +31,7 @@ RESULTS = {
     "inference": {"times_faster": {"first click": RATIO, "second click": RATIO}, "growth": {"MONAI": GROWN}},
     "loading": {
         "draws": {"1 of 64^3": {"ratio": {"LabelClasses": RATIO}}, "4 of 96^3": {"ratio": {"LabelClasses": RATIO}}},
-        "disk_ratio": RATIO,
+        "disk_ratio": {"PersistentDataset": RATIO, "PersistentDataset, cropped": RATIO},
         "draw_voxels": [1, 2],
         "draw_s": [1.0, 2.0],
         "draw_exponent": 1.0,
