@@ -50,6 +50,7 @@ def test_every_ratio_has_its_goal() -> None:
         "second click, over MONAI": None,
         "1 of 64^3, over LabelClasses": 6.0,
         "patches from disk, over PersistentDataset": 6.0,
+        "patches from disk, over PersistentDataset, cropped": None,
         "train, over MONAI Label": None,
         "round, over MONAI Label": 5.0,
     }
