@@ -55,8 +55,8 @@ def free_table(rng: np.random.Generator, table: Table) -> Table:
 def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     """Return the table with what defines a lesion put back where chance has removed it.
 
-    On t2f oedema is brighter than white and grey matter and nuclei, a white-matter lesion at least as bright, core
-    brighter than white matter, and enhancing tumour not much darker than that. After contrast enhancing tumour is
+    On t2f oedema and white-matter lesions are brighter than white and grey matter and nuclei, core brighter than white
+    matter, and enhancing tumour not much darker than that. After contrast enhancing tumour is
     brighter by 0.12 or more, and brighter than white matter. Nothing but air is 0.
     """
     kept = table.copy()
@@ -66,7 +66,7 @@ def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     span = max(healthy, 0.3)
     flair[Material.EDEMA] = max(flair[Material.EDEMA], healthy + span * rng.uniform(0.06, 0.3))
     flair[Material.CORE] = max(flair[Material.CORE], white + span * rng.uniform(0.1, 0.5))
-    flair[Material.LESION] = max(flair[Material.LESION], white + span * rng.uniform(0.2, 0.5), healthy)
+    flair[Material.LESION] = max(flair[Material.LESION], healthy + span * rng.uniform(0.08, 0.35))
     flair[Material.ENHANCING] = max(flair[Material.ENHANCING], white * rng.uniform(0.9, 1.4))
     rise = rng.uniform(0.08, 0.6)
     after[Material.ENHANCING] = max(

@@ -13,6 +13,12 @@ from rarevoxel.phantom.scene.material import Material
 
 FULL_BOX = (slice(None),) * 3
 
+DEEP_MM = 22.0
+"""Depth below the surface from which fluid is a ventricle's; fissures are less deep."""
+
+THICK_MM = 4.0
+"""Distance from everything else at which white matter has lesions most often; thin blades of it have few."""
+
 VISIBLE = 0.4
 """Density from which an annotator would mark a lesion: below a half, as edges that fade are drawn wide."""
 
@@ -38,13 +44,16 @@ def add_lesions(scene: Scene, rng: np.random.Generator, count: int, median_mm3: 
 
 
 def lesion_centres(scene: Scene, rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
-    """Draw voxels of white matter: about half near the ventricles, a fifth near the cortex, the rest anywhere."""
+    """Draw voxels of white matter: about half near the ventricles, a fifth near the cortex, the rest anywhere.
+
+    Where it is thick they are more likely, see `THICK_MM`.
+    """
     white = np.argwhere((scene.healthy == Material.WHITE) & (scene.labels == 0))
     if len(white) == 0 or count < 1:
         return np.zeros((0, 3), dtype=np.int64)
     few = white[rng.integers(len(white), size=min(4000, 60 * count + 200))]
     brain_depth = coarse_depth(scene.brain, scene.spacing)
-    fluid = coarse_depth(~((scene.healthy == Material.CSF) & (brain_depth > 12)), scene.spacing)
+    fluid = coarse_depth(~((scene.healthy == Material.CSF) & (brain_depth > DEEP_MM)), scene.spacing)
     at = tuple(few.T)
     near_ventricle = np.exp(-((fluid[at] / 7.0) ** 2))
     near_cortex = np.exp(-(((brain_depth[at] - 8.0) / 4.0) ** 2))
@@ -52,6 +61,7 @@ def lesion_centres(scene: Scene, rng: np.random.Generator, count: int) -> npt.ND
     weight = np.full(len(few), (1 - ventricular - cortical) / len(few))
     weight = weight + ventricular * near_ventricle / max(near_ventricle.sum(), 1e-6)
     weight = weight + cortical * near_cortex / max(near_cortex.sum(), 1e-6)
+    weight = weight * (0.05 + np.clip(_inside(scene)[tuple(few.T // 2)] / THICK_MM, 0, 1))
     chosen = rng.choice(len(few), size=min(count, len(few)), replace=False, p=weight / weight.sum())
     return np.asarray(few[chosen])
 
@@ -73,7 +83,7 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
     strongest = rng.uniform(0.7, 1.0) if rng.random() < 0.85 else rng.uniform(0.2, 0.45)
     density = np.clip(0.5 + (1 - distance) / (2 * softness), 0, 1) * strongest
     part = scene.healthy[box]
-    density *= np.where(part == Material.WHITE, 1.0, np.where(part == Material.GREY, rng.uniform(0.2, 1.0), 0.0))
+    density *= np.where(part == Material.WHITE, 1.0, np.where(part == Material.GREY, rng.uniform(0, 0.6), 0.0))
     free = (scene.labels[box] == 0) & (np.rint(FULL * density) > scene.density[box])
     marked = free & (density >= VISIBLE)
     faint = free & ~marked & (density > 0.02)
@@ -113,7 +123,13 @@ def add_caps(scene: Scene, rng: np.random.Generator, thickness_mm: float, streng
     scene.density[rim] = np.rint(FULL * strength * shade[rim])
 
 
+def _inside(scene: Scene) -> npt.NDArray[np.float64]:
+    """Distance in mm of every second voxel along each axis from what is not white matter."""
+    few = (scene.healthy == Material.WHITE)[::2, ::2, ::2]
+    return np.asarray(ndimage.distance_transform_edt(few, sampling=[2 * s for s in scene.spacing]))
+
+
 def _ventricular(scene: Scene, voxels: int) -> npt.NDArray[np.bool_]:
     """White matter within so many voxels of fluid deep in the brain."""
-    fluid = (scene.healthy == Material.CSF) & (coarse_depth(scene.brain, scene.spacing) > 14)
+    fluid = (scene.healthy == Material.CSF) & (coarse_depth(scene.brain, scene.spacing) > DEEP_MM)
     return np.asarray(ndimage.binary_dilation(fluid, iterations=voxels) & (scene.healthy == Material.WHITE))
