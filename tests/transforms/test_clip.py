@@ -171,3 +171,11 @@ def test_parameters_survive_a_batch() -> None:
     batch = list_data_collate([chain({"image": MetaTensor(volume(seed))}) for seed in (3, 4)])
     for seed, item in zip((3, 4), decollate_batch(batch), strict=True):
         torch.testing.assert_close(chain.inverse(item)["image"].as_tensor(), volume(seed), rtol=1e-4, atol=1e-3)
+
+
+def test_the_result_is_contiguous_though_files_have_the_first_axis_fastest() -> None:
+    image = torch.rand(4, 6, 5, 3).transpose(1, 3)
+    assert not image.is_contiguous()
+    clipped = ClipPercentiles()(image)
+    assert clipped.is_contiguous()
+    assert torch.equal(clipped, ClipPercentiles()(image.contiguous()))

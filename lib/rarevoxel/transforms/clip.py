@@ -113,10 +113,11 @@ def into_brain(values: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
 def map_channels(image: torch.Tensor, change: Callable[[int, torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Return `image` `(C, H, W, D)` with `change(index, channel)` for every float32 channel; metadata is kept.
 
-    Channels are changed at the same time, in threads: `change` keeps nothing from one to the next.
+    Channels are changed at the same time, in threads: `change` keeps nothing from one to the next. The result is
+    contiguous, whatever the image was: patches are cut from it many times.
     """
     plain = image.as_tensor() if isinstance(image, MetaTensor) else image
-    result = torch.empty_like(plain, dtype=torch.float32)
+    result = torch.empty(plain.shape, dtype=torch.float32, device=plain.device)
 
     def fill(index: int) -> None:
         result[index] = change(index, plain[index].float())
