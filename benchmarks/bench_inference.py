@@ -43,7 +43,7 @@ from rarevoxel.evaluation import region_dice
 from rarevoxel.inference import Engine
 from rarevoxel.inference.cache import VolumeCache
 from rarevoxel.labels import regions_to_labels
-from rarevoxel.networks import load_weights
+from rarevoxel.networks import load_weights, use_norm
 from rarevoxel.transforms import NormalizeBraind
 from rarevoxel.volumes import read_volume, write_volume
 
@@ -65,6 +65,7 @@ def monai_click(weights: Path, files: Mapping[str, Path]) -> Click:
     """Return MONAI's way: everything of the whole volume, with defaults."""
     config = configuration()
     network, _, pre, _ = load_weights(weights)
+    use_norm(network, torch.nn.InstanceNorm3d)
     before = Compose(
         [
             LoadImaged(SEQUENCES),

@@ -32,7 +32,7 @@ from rarevoxel.bundled import bundled_app
 from rarevoxel.cases import SEQUENCES, scan
 from rarevoxel.config import AppConfig, load_config
 from rarevoxel.labels import CLIENT_LABELS
-from rarevoxel.networks import build_network
+from rarevoxel.networks import build_network, use_norm
 from rarevoxel.phantom import PhantomSpec, write_phantoms
 from rarevoxel.studies import write_studies
 from rarevoxel.training.split import split_cases
@@ -130,7 +130,9 @@ def peer_side(bench: Bench, place: Path, epochs: int) -> Side:
     shape = load_config(bundled_app() / "app.toml").network
 
     def make() -> torch.nn.Module:
-        return build_network(shape, in_channels=len(SEQUENCES), out_channels=len(peer.LABELS) + 1)
+        network = build_network(shape, in_channels=len(SEQUENCES), out_channels=len(peer.LABELS) + 1)
+        use_norm(network, torch.nn.InstanceNorm3d)
+        return network
 
     app = peer.SampleApp(place / "app", place / "studies", bench.source, make, bench.patch)
     sizes = {"train_batch_size": 1, "val_batch_size": 1, "val_split": 0.2}

@@ -14,6 +14,7 @@ import torch
 from rarevoxel.config import NetworkConfig, Preprocessing
 from rarevoxel.errors import ModelError
 from rarevoxel.networks import (
+    LastChannelsNorm,
     SecondStage,
     TwoStage,
     TwoStageNetwork,
@@ -23,6 +24,7 @@ from rarevoxel.networks import (
     first_stage_of,
     load_weights,
     save_weights,
+    use_norm,
 )
 
 SHAPE = NetworkConfig(filters=(2, 4, 4))
@@ -296,3 +298,39 @@ def test_no_binary_network_from_another_one(saved: tuple[Path, torch.nn.Module])
         binary_from_regions(saved[1], BINARY)
     with pytest.raises(ModelError, match="no binary network can start from this Linear: 'output_block"):
         binary_from_regions(torch.nn.Linear(1, 1), SHAPE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_normalisation_in_the_layout_of_convolutions_is_instance_normalisation(dtype: torch.dtype, batch: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.rand(6, generator=generator)[None, :, None, None, None]
+    image = (torch.randn(batch, 6, 8, 10, 12, generator=generator) * spread + 5).to(dtype)
+    image = image.contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    own, plain = LastChannelsNorm(6, affine=True), torch.nn.InstanceNorm3d(6, affine=True).double()
+    with torch.no_grad():
+        own.weight.copy_(torch.randn(6, generator=generator))
+        own.bias.copy_(torch.randn(6, generator=generator))
+    plain.load_state_dict(own.state_dict())
+    exact = image.detach().double().requires_grad_()
+    found, expected = own(image), plain(exact)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    assert found.dtype == dtype
+    tight = dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4 if tight else 0.05)
+    slope = torch.randn(found.shape, generator=generator).to(dtype)
+    found.backward(slope)
+    expected.backward(slope.double())
+    scale = float(exact.grad.abs().max())
+    torch.testing.assert_close(image.grad.double(), exact.grad, rtol=0, atol=(1e-4 if tight else 0.02) * scale)
+    torch.testing.assert_close(own.weight.grad.double(), plain.weight.grad, rtol=1e-2, atol=0.5)
+
+
+def test_networks_may_have_the_normalisation_that_monai_builds() -> None:
+    network = build_network(SHAPE).eval()
+    image = torch.randn(2, 4, 32, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        before = network(image)
+        use_norm(network, torch.nn.InstanceNorm3d)
+        assert not any(isinstance(module, LastChannelsNorm) for module in network.modules())
+        torch.testing.assert_close(network(image), before, rtol=1e-3, atol=1e-3)
