@@ -356,6 +356,10 @@ def test_the_page_of_a_case() -> None:
     assert "8 voxels" in text
     assert "hole: one" in text
     assert "Possible lesions, the largest 1 of 1" in text
+    assert "mutual information" not in text
+    sampled = replace(SCORE, method="dropout", mutual_information={"WT": 0.25})
+    assert "0.25 bit" in plain(text_of(case_html(CaseView("case-2", sampled))))
+    assert "mutual information" in text_of(case_html(CaseView("case-2", sampled)))
     bare = text_of(case_html(CaseView("case-3")))
     assert "nothing was marked yet" in bare
     assert "Submit Label" in bare

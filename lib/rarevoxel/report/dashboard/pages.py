@@ -104,18 +104,21 @@ def _score(view: CaseView) -> Block:
         return Block("score", title, hint=f"It could not be scored: {score.error}")
     regions = list(dict.fromkeys([*score.regions_ml, *score.entropy, *score.confidence]))
     expected = expected_dice(score, view.calibrations)
+    # Where a case was asked but once there is none, and zeros would look like certainty.
+    shared = score.mutual_information if any(score.mutual_information.values()) else {}
     rows = [
         [
             Cell(region),
             Cell(ml(1000 * score.regions_ml.get(region, 0.0))),
             Cell(ml(1000 * score.missed_ml.get(region, 0.0))),
             Cell(_bits(score.entropy.get(region))),
-            Cell(_bits(score.mutual_information.get(region))),
+            *([Cell(_bits(shared.get(region)))] if shared else []),
             Cell(number(expected.get(region))),
         ]
         for region in regions
     ]
-    header = ("region", "proposed", "expected outside it", "entropy", "mutual information", "expected Dice")
+    between = ("mutual information",) if shared else ()
+    header = ("region", "proposed", "expected outside it", "entropy", *between, "expected Dice")
     grids = [Grid(header, rows, "Entropies are means over the outline of the proposal and over possible lesions")]
     if score.candidates:
         shown = score.candidates[:_CANDIDATES]
