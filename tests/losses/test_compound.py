@@ -24,6 +24,7 @@ from rarevoxel.losses import (
     Branch,
     CompoundLoss,
     DeepSupervisionLoss,
+    HardNegativeLoss,
     LesionDiceLoss,
     LMFLoss,
     TermOptions,
@@ -75,6 +76,7 @@ def test_sigmoid_losses_are_monai_parts_and_our_classes(regions):
     z, t = regions
     bce = functional.binary_cross_entropy_with_logits(z, t)
     dice, focal = DiceLoss(sigmoid=True)(z, t), FocalLoss()(z, t)
+    hard = HardNegativeLoss(sigmoid=True)(z, t)
     top_k, lesion = TopKLoss(sigmoid=True)(z, t), LesionDiceLoss(sigmoid=True)(z, t)
     lmf = LMFLoss(PAIRS, sigmoid=True, scale=3.0)(z, t)
     expected = {
@@ -89,6 +91,8 @@ def test_sigmoid_losses_are_monai_parts_and_our_classes(regions):
         "top_k": top_k,
         "dice_top_k": dice + top_k,
         "dice_focal_top_k": dice + focal + top_k,
+        "hard_negative": hard,
+        "dice_hard_negative": dice + hard,
         "lmf": lmf,
         "dice_lmf": dice + lmf,
         "unified_focal": UnifiedFocalLoss(sigmoid=True)(z, t),
@@ -108,6 +112,7 @@ def test_softmax_losses_are_monai_parts_and_our_classes_with_softmax_everywhere(
     options = {"softmax": True, "include_background": False}
     dice, focal = DiceLoss(**options)(z, t), FocalLoss(use_softmax=True)(z, t)
     # Voxel terms keep the background, whatever include_background is.
+    hard = HardNegativeLoss(**options)(z, t)
     top_k, lmf = TopKLoss(softmax=True)(z, t), LMFLoss(CLASSES, softmax=True, scale=3.0)(z, t)
     lesion = LesionDiceLoss(**options)(z, t)
     p = torch.softmax(z, 1)
@@ -123,6 +128,8 @@ def test_softmax_losses_are_monai_parts_and_our_classes_with_softmax_everywhere(
         "top_k": top_k,
         "dice_top_k": dice + top_k,
         "dice_focal_top_k": dice + focal + top_k,
+        "hard_negative": hard,
+        "dice_hard_negative": dice + hard,
         "lmf": lmf,
         "dice_lmf": dice + lmf,
         "unified_focal": UnifiedFocalLoss(**options)(z, t),

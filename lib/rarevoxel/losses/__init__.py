@@ -11,6 +11,7 @@ from rarevoxel.losses.calf_grid import GridCALFLoss
 from rarevoxel.losses.choose import LossChoice, choose_loss
 from rarevoxel.losses.compound import RECIPES, CompoundLoss, parse_sum
 from rarevoxel.losses.deep_supervision import DeepSupervisionLoss
+from rarevoxel.losses.hard_negative import HardNegativeLoss
 from rarevoxel.losses.lesion import LesionDiceLoss, voronoi_lesions
 from rarevoxel.losses.lmf import CosineHead, LMFLoss, margins
 from rarevoxel.losses.terms import TERM_NAMES, TermOptions
@@ -32,6 +33,7 @@ __all__ = [
     "CosineHead",
     "DeepSupervisionLoss",
     "GridCALFLoss",
+    "HardNegativeLoss",
     "LMFLoss",
     "LesionDiceLoss",
     "LossChoice",

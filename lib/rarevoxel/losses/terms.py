@@ -15,6 +15,7 @@ from rarevoxel.errors import RequestError
 from rarevoxel.losses.calf import CALFLoss
 from rarevoxel.losses.calf_grid import GridCALFLoss
 from rarevoxel.losses.checks import drop_background, unknown_name
+from rarevoxel.losses.hard_negative import HardNegativeLoss
 from rarevoxel.losses.lesion import LesionDiceLoss
 from rarevoxel.losses.lmf import LMFLoss
 from rarevoxel.losses.overlap import DiceTerm, GeneralizedDiceTerm, TverskyTerm
@@ -117,6 +118,10 @@ def _top_k(options: TermOptions) -> nn.Module:
     return TopKLoss(**_voxelwise(options))
 
 
+def _hard_negative(options: TermOptions) -> nn.Module:
+    return HardNegativeLoss(**_ours(options))
+
+
 def _unified_focal(options: TermOptions) -> nn.Module:
     return UnifiedFocalLoss(**_ours(options))
 
@@ -214,6 +219,7 @@ _TERMS: dict[str, Callable[[TermOptions], nn.Module]] = {
     "ce": CrossEntropy,
     "bce": _bce,
     "top_k": _top_k,
+    "hard_negative": _hard_negative,
     "lmf": _lmf,
     "unified_focal": _unified_focal,
     "lesion_dice": _lesion_dice,
