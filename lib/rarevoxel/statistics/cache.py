@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +99,7 @@ def seal(files: Sequence[Path], compute: Callable[[], Any]) -> tuple[Any, bytes 
     before = _stamps(files)
     result = compute()
     try:
-        with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1) or 1) as pool:
-            digests = list(pool.map(file_sha256, files))
+        digests = [file_sha256(path) for path in files]
     except OSError:
         return result, None
     return result, _sealed(before, digests, result) if before and before == _stamps(files) else None
