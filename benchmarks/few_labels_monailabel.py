@@ -27,14 +27,15 @@ from monai.transforms import (
     CropForegroundd,
     EnsureChannelFirstd,
     EnsureTyped,
+    GaussianSmoothd,
     Invertd,
     LoadImaged,
     NormalizeIntensityd,
     Orientationd,
     RandCropByPosNegLabeld,
+    ScaleIntensityd,
     Spacingd,
 )
-from round_monailabel import smooth
 
 from rarevoxel.cases import SEQUENCES
 from rarevoxel.labels import CLIENT_LABELS
@@ -113,3 +114,8 @@ def _road(keys: Sequence[str]) -> list[Any]:
         Spacingd(keys, pixdim=SPACING, mode=modes),
         NormalizeIntensityd("image", nonzero=True, channel_wise=True),
     ]
+
+
+def smooth() -> list[Any]:
+    """Return the transforms of the image that follow its crop."""
+    return [GaussianSmoothd("image", sigma=0.4), ScaleIntensityd("image", minv=-1.0, maxv=1.0, channel_wise=True)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from few_labels_monailabel import smooth
 from monai.handlers import TensorBoardImageHandler, from_engine
 from monai.inferers import SlidingWindowInferer
 from monai.losses import DiceCELoss
@@ -23,14 +24,12 @@ from monai.transforms import (
     CropForegroundd,
     EnsureChannelFirstd,
     EnsureTyped,
-    GaussianSmoothd,
     LoadImaged,
     MapTransform,
     NormalizeIntensityd,
     Orientationd,
     RandSpatialCropd,
     Resize,
-    ScaleIntensityd,
     SelectItemsd,
     Spacingd,
 )
@@ -101,11 +100,6 @@ def road(root: Path, keys: Sequence[str], device: Any = None) -> list[Any]:
         Spacingd(keys, pixdim=SPACING, mode=modes),
         NormalizeIntensityd("image", nonzero=True, channel_wise=True),
     ]
-
-
-def smooth() -> list[Any]:
-    """Return the transforms of the image that follow its crop."""
-    return [GaussianSmoothd("image", sigma=0.4), ScaleIntensityd("image", minv=-1.0, maxv=1.0, channel_wise=True)]
 
 
 class Train(BasicTrainTask):

@@ -63,9 +63,10 @@ class DashboardView:
         """
         self._image(case)
         record = self._proposals.record(case) if self._proposals.find(case) else {}
-        model = record.get("model")
+        made_by = record.get("model")
         with self._lock:
-            score = self._waiting.score(case)
+            model = self._waiting.model()
+            score = self._waiting.score(model, case)
             view = CaseView(
                 case,
                 score=score,
@@ -73,9 +74,11 @@ class DashboardView:
                 labels=self._labels.of_case(case),
                 refused=self._labels.refused(case),
                 proposal=str(record.get("ts", "")) or ("yes" if self._proposals.find(case) else ""),
-                weights=str(model.get("version") or model.get("weights") or "") if isinstance(model, dict) else "",
-                model=self._waiting.model,
-                calibrations=self._waiting.calibrations(score),
+                weights=str(made_by.get("version") or made_by.get("weights") or "")
+                if isinstance(made_by, dict)
+                else "",
+                model=model,
+                calibrations=self._waiting.calibrations(model, score),
             )
         return case_html(view, made=_made())
 

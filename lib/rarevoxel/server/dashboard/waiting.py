@@ -44,17 +44,16 @@ class WaitingCases:
         self._known: tuple[Any, Ranked, str] = (None, [], "")
         self._trust = Trust(store)
 
-    def score(self, case: str) -> CaseScore | None:
-        """Return what the first model that has scores says about a case; None when it was not scored."""
-        return self._pools.models[self.model].store.read().get(case) if self.model else None
+    def score(self, model: str, case: str) -> CaseScore | None:
+        """Return what a model says about a case; None when it was not scored, or for no model."""
+        return self._pools.models[model].store.read().get(case) if model else None
 
-    def calibrations(self, score: CaseScore | None) -> dict[str, Calibration]:
-        """Return region -> what the word of the weights that gave a score was worth on labelled cases."""
-        return self._trust.of(self.model, score.weights) if score is not None else {}
+    def calibrations(self, model: str, score: CaseScore | None) -> dict[str, Calibration]:
+        """Return region -> what the word of the weights that gave a model's score was worth on labelled cases."""
+        return self._trust.of(model, score.weights) if score is not None else {}
 
-    @property
     def model(self) -> str:
-        """The model whose scores are shown: the first that has any, else the first; empty without models."""
+        """Return the model whose scores are shown: the first that has any, else the first; empty without models."""
         names = list(self._pools.models)
         with_scores = (name for name in names if self._pools.models[name].store.read())
         return next(with_scores, names[0] if names else "")
@@ -71,7 +70,7 @@ class WaitingCases:
             cases: how many there are, labelled ones among them.
             scoring: state of the scoring in a few words.
         """
-        model, leases = self.model, self._leases.active()
+        model, leases = self.model(), self._leases.active()
         gathered = self._pools.waiting(self._store, model, by_scores=True, in_work=leases)
         ranked, order = self._rank(gathered.pool, tuple(leases))
         failed = {case: self._clean(why) for case, why in gathered.left_out.items()}
@@ -80,7 +79,7 @@ class WaitingCases:
             for case, reasons in ranked
         ]
         rows += [Waiting(case, None, ("could not be scored, see below",)) for case in failed]
-        calibrations = self.calibrations(next(iter(gathered.pool.scores.values()), None))
+        calibrations = self.calibrations(model, next(iter(gathered.pool.scores.values()), None))
         return Queue(rows, cases, model if gathered.pool.scores else "", order, failed, scoring, calibrations)
 
     def _rank(self, pool: Pool, leases: tuple[str, ...]) -> tuple[Ranked, str]:
