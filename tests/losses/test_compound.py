@@ -72,11 +72,18 @@ def weighted_categorical(z, index, gamma):
     return (4 * class_weights(CLASSES, "novel")[index] * (1 - q) ** gamma * -q.log()).mean()
 
 
+def log_dice_by_hand(p, t):
+    """Of MONAI's Dice with one voxel more above and below."""
+    dice = 1 - DiceLoss(smooth_nr=1.0, smooth_dr=1.0, reduction="none")(p, t)
+    return -dice.log().mean()
+
+
 def test_sigmoid_losses_are_monai_parts_and_our_classes(regions):
     z, t = regions
     bce = functional.binary_cross_entropy_with_logits(z, t)
     dice, focal = DiceLoss(sigmoid=True)(z, t), FocalLoss()(z, t)
     hard = HardNegativeLoss(sigmoid=True)(z, t)
+    log_dice = log_dice_by_hand(torch.sigmoid(z), t)
     top_k, lesion = TopKLoss(sigmoid=True)(z, t), LesionDiceLoss(sigmoid=True)(z, t)
     lmf = LMFLoss(PAIRS, sigmoid=True, scale=3.0)(z, t)
     expected = {
@@ -91,6 +98,8 @@ def test_sigmoid_losses_are_monai_parts_and_our_classes(regions):
         "top_k": top_k,
         "dice_top_k": dice + top_k,
         "dice_focal_top_k": dice + focal + top_k,
+        "log_dice": log_dice,
+        "log_dice_top_k": log_dice + top_k,
         "hard_negative": hard,
         "dice_hard_negative": dice + hard,
         "lmf": lmf,
@@ -113,6 +122,7 @@ def test_softmax_losses_are_monai_parts_and_our_classes_with_softmax_everywhere(
     dice, focal = DiceLoss(**options)(z, t), FocalLoss(use_softmax=True)(z, t)
     # Voxel terms keep the background, whatever include_background is.
     hard = HardNegativeLoss(**options)(z, t)
+    log_dice = log_dice_by_hand(torch.softmax(z, 1)[:, 1:], t[:, 1:])
     top_k, lmf = TopKLoss(softmax=True)(z, t), LMFLoss(CLASSES, softmax=True, scale=3.0)(z, t)
     lesion = LesionDiceLoss(**options)(z, t)
     p = torch.softmax(z, 1)
@@ -128,6 +138,8 @@ def test_softmax_losses_are_monai_parts_and_our_classes_with_softmax_everywhere(
         "top_k": top_k,
         "dice_top_k": dice + top_k,
         "dice_focal_top_k": dice + focal + top_k,
+        "log_dice": log_dice,
+        "log_dice_top_k": log_dice + top_k,
         "hard_negative": hard,
         "dice_hard_negative": dice + hard,
         "lmf": lmf,

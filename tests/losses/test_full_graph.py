@@ -46,7 +46,7 @@ def every_loss():
         "top_k softmax": TopKLoss(softmax=True),
         "weighted": WeightedFocal(PAIRS, gamma=2.0),
         "weighted softmax": WeightedFocal(CLASSES, softmax=True),
-        "compound": CompoundLoss("dice+focal+top_k+tversky+generalized_dice"),
+        "compound": CompoundLoss("dice+focal+top_k+tversky+generalized_dice+log_dice"),
         "compound softmax": CompoundLoss("tversky+bce", TermOptions("softmax", include_background=False)),
         "sum": SumLoss([(1.0, UnifiedFocalLoss()), (0.5, TopKLoss())]),
         "deep": DeepSupervisionLoss(CompoundLoss("dice_ce")),

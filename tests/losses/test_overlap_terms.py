@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from fused_pairs import pair
 from monai.losses import DiceLoss, GeneralizedDiceLoss, TverskyLoss
 
-from rarevoxel.losses.overlap import DiceTerm, GeneralizedDiceTerm, TverskyTerm
+from rarevoxel.losses.overlap import DiceTerm, GeneralizedDiceTerm, LogDiceTerm, TverskyTerm
 
 TERMS = {
     "dice": (DiceTerm, DiceLoss),
@@ -54,3 +55,27 @@ def test_a_lesion_of_one_voxel_is_not_lost_in_a_large_volume():
     t = torch.zeros_like(z)
     z[..., 5], t[..., 5] = 0.0, 1.0
     assert float(DiceTerm(soft_label=True)(z, t)) == pytest.approx(1 / 3, rel=1e-4)
+
+
+def test_log_dice_by_hand():
+    z, t = torch.tensor([[[0.0, 0.0, 0.0, -60.0]]]), torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
+    assert float(LogDiceTerm()(z, t)) == pytest.approx(-math.log((2 * 1 + 1) / (1.5 + 2 + 1)))
+    assert float(LogDiceTerm()(z, 0 * t)) == pytest.approx(math.log(1.5 + 1))
+    assert float(LogDiceTerm()(120 * t - 60, t)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_missed_lesion_pulls_far_harder_than_in_dice():
+    for size in (100, 1000):
+        pulls = {}
+        for term in (LogDiceTerm(), DiceTerm()):
+            z = torch.full((1, 1, 2**17), -20.0)
+            t = torch.zeros_like(z)
+            t[..., :size] = 1
+            z[..., :size] = -4.0
+            term(z.requires_grad_(), t).backward()
+            pulls[type(term)] = -z.grad[..., :size].sum().item()
+        # ln((2 s p + 1) / (s p + s + 1)) for s voxels with p = sigmoid(-4).
+        p = 1 / (1 + math.exp(4))
+        expected = p * (1 - p) * size * (2 / (2 * size * p + 1) - 1 / (size * p + size + 1))
+        assert pulls[LogDiceTerm] == pytest.approx(expected, rel=1e-4)
+        assert pulls[LogDiceTerm] > 20 * pulls[DiceTerm]

@@ -33,6 +33,8 @@ RECIPES: dict[str, str] = {
     "top_k": "top_k",
     "dice_top_k": "dice+top_k",
     "dice_focal_top_k": "dice+focal+top_k",
+    "log_dice": "log_dice",
+    "log_dice_top_k": "log_dice+top_k",
     "hard_negative": "hard_negative",
     "dice_hard_negative": "dice+hard_negative",
     "lmf": "lmf",

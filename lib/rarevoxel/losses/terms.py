@@ -18,7 +18,7 @@ from rarevoxel.losses.checks import drop_background, unknown_name
 from rarevoxel.losses.hard_negative import HardNegativeLoss
 from rarevoxel.losses.lesion import LesionDiceLoss
 from rarevoxel.losses.lmf import LMFLoss
-from rarevoxel.losses.overlap import DiceTerm, GeneralizedDiceTerm, TverskyTerm
+from rarevoxel.losses.overlap import DiceTerm, GeneralizedDiceTerm, LogDiceTerm, TverskyTerm
 from rarevoxel.losses.top_k import TopKLoss
 from rarevoxel.losses.unified_focal import UnifiedFocalLoss
 from rarevoxel.losses.voxel import Variant
@@ -92,6 +92,10 @@ def build_term(name: str, options: TermOptions) -> nn.Module:
 
 def _dice(options: TermOptions) -> nn.Module:
     return DiceTerm(**_overlap(options))
+
+
+def _log_dice(options: TermOptions) -> nn.Module:
+    return LogDiceTerm(**_overlap(options))
 
 
 def _generalized_dice(options: TermOptions) -> nn.Module:
@@ -215,6 +219,7 @@ _TERMS: dict[str, Callable[[TermOptions], nn.Module]] = {
     "dice": _dice,
     "generalized_dice": _generalized_dice,
     "tversky": _tversky,
+    "log_dice": _log_dice,
     "focal": _focal,
     "ce": CrossEntropy,
     "bce": _bce,
