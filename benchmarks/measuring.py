@@ -6,10 +6,12 @@ machine does falls on all of them alike. A ratio is the median of the rounds' ow
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import platform
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -126,6 +128,8 @@ def machine() -> dict[str, Any]:
 
 def _peak_of(send: Any, job: Callable[..., Callable[[], object]], args: tuple[Any, ...]) -> None:
     run = job(*args)
+    if sys.platform == "linux":  # What preparing it has released may not serve what is measured.
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
     process = psutil.Process()
     before = highest = process.memory_info().rss
     done = threading.Event()

@@ -46,17 +46,27 @@ def slopes(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, weights:
         target: `C ... N`, or class indices `1 ... N`; any type.
         weights: the slopes of the loss in its sums, `C ... 3` or `C ... 4`, see `fused_region.combine`.
     """
+    columns = [column.to(logits.dtype) for column in slope_columns(spec, logits, target, weights)]
+    return columns[0] if spec.uniform else torch.stack(columns)
+
+
+def slope_columns(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> Tensors:
+    """Return what `slopes` stacks: a tensor `... N` for each channel, or one `C ... N` where `spec.uniform`.
+
+    Args:
+        spec: see `slopes`.
+        logits: see `slopes`.
+        target: see `slopes`.
+        weights: see `slopes`.
+    """
     zs, ts = _split(spec, logits, target)
     if spec.uniform:
-        return _channel_slope(spec, 0, Voxels.of(zs[0], ts[0], spec.hard), _columns(weights)).to(logits.dtype)
+        return [_channel_slope(spec, 0, Voxels.of(zs[0], ts[0], spec.hard), _columns(weights))]
     ws = [_columns(w) for w in weights]
     if spec.activation == "softmax":
-        columns = _softmax_slopes(spec, zs, ts, ws)
-    else:
-        columns = _sigmoid_slopes(spec, zs, ts, ws)
-        if spec.activation == "one_vs_rest":
-            columns = _through_rest(zs, columns)
-    return torch.stack([column.to(logits.dtype) for column in columns])
+        return _softmax_slopes(spec, zs, ts, ws)
+    columns = _sigmoid_slopes(spec, zs, ts, ws)
+    return _through_rest(zs, columns) if spec.activation == "one_vs_rest" else columns
 
 
 def _columns(weights: torch.Tensor) -> Tensors:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from rarevoxel.losses.fused_kernels import precision, slopes, sums
+from rarevoxel.losses.fused_kernels import precision, slope_columns, slopes, sums
 from rarevoxel.losses.fused_spec import FusedSpec
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ Way = Literal["compiled", "chunked", "whole"]
 CHUNK = 2**17
 """Logits per chunk and thread: the temporaries of a chunk stay in the cache."""
 
-COMPILED_CHUNK = 2**19
+COMPILED_CHUNK = 2**21
 """The same of compiled sweeps, which have few temporaries, while every call of one costs some tens of microseconds."""
 
 REALIZE = ("realize_reads_threshold", "realize_opcount_threshold", "realize_acc_reads_threshold")
@@ -85,7 +85,7 @@ def gradient(
     result = torch.empty_like(logits)
     for out, z, t, w in zip(result, logits, target, weights, strict=True):
         for part in chunks(z, way):
-            sweep(z[:, part], t[:, part], w, out[:, part])
+            sweep(z[:, part], t[:, part], w, *_written_to(out[:, part], spec))
     return result
 
 
@@ -94,9 +94,23 @@ def _sums(spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor) -> torch.
 
 
 def _slopes_into(
-    spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, out: torch.Tensor
+    spec: FusedSpec, logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, *outs: torch.Tensor
 ) -> None:
-    out.copy_(slopes(spec, logits, target, weights))
+    for out, column in zip(outs, slope_columns(spec, logits, target, weights), strict=True):
+        out.copy_(column)
+
+
+def _written_to(out: torch.Tensor, spec: FusedSpec) -> list[torch.Tensor]:
+    """Return the tensors that a gradient `C N` is written to, channel by channel: a compiled loop then writes each
+    where it belongs, in place of all of them side by side into memory of its own, from which they are copied.
+
+    They pass through DLPack for a storage of their own. Of tensors that are written to and share one, the compiler
+    takes every size and offset for a constant and compiles anew for the next.
+    """
+    if spec.uniform:
+        return [out]
+    channels = out.unbind(0)
+    return [torch.from_dlpack(channel) for channel in channels] if out.device.type == "cpu" else list(channels)
 
 
 def chunks(logits: torch.Tensor, way: Way) -> list[slice]:
