@@ -16,6 +16,7 @@ import torch
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
 from rarevoxel.training import gate, judge
+from rarevoxel.transforms import LoadSequencesd
 from rarevoxel.volumes import file_sha256
 
 TRUTH = np.zeros((4, 4, 4), np.uint8)
@@ -32,7 +33,7 @@ Judge = Callable[..., gate.Verdict]
 class KnownEngine:
     """An engine whose answer follows from the name of the weight file."""
 
-    def __init__(self, config: AppConfig, paths: Sequence[Path]) -> None:
+    def __init__(self, config: AppConfig, paths: Sequence[Path], cache: object = None) -> None:
         self.path = next(path for path in paths if path.is_file())
 
     def predict(self, image: Path) -> Any:
@@ -168,11 +169,20 @@ def test_weights_that_are_no_numbers_are_never_published(
 
 
 def test_real_weights_are_judged_through_the_engine(
-    config: AppConfig, tmp_path: Path, save_tiny: Callable[..., Path], phantom_folders: Path
+    config: AppConfig,
+    tmp_path: Path,
+    save_tiny: Callable[..., Path],
+    phantom_folders: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     case = phantom_folders / "phantom-001"
     holdout = [{"id": "a", "image": str(case / "t1c.nii.gz"), "label": str(case / "seg.nii.gz")}]
     candidate, other = save_tiny(tmp_path / "new.pt", seed=1), save_tiny(tmp_path / "old.pt", seed=2)
+    read: list[object] = []
+    load = LoadSequencesd.__call__
+    monkeypatch.setattr(LoadSequencesd, "__call__", lambda self, data: read.append(data) or load(self, data))
+    judge(config, candidate, [other], holdout)
+    assert len(read) == 1  # For both.
     forth, back = judge(config, candidate, [other], holdout), judge(config, other, [candidate], holdout)
     assert (forth.candidate, forth.incumbent) == (back.incumbent, back.candidate)
     assert forth.against is not None

@@ -60,6 +60,21 @@ def test_it_learns_and_keeps_the_best_epoch(config: AppConfig, phantom_folders: 
     assert best.keys() == net.state_dict().keys()
 
 
+@pytest.mark.parametrize(
+    ("last", "interval", "judged"),
+    [
+        (8, 2, [2, 4, 6, 8]),
+        (6, 5, [6]),
+        (8, 5, [5, 8]),
+        (30, 5, [5, 10, 15, 20, 25, 30]),
+        (3, 1, [1, 2, 3]),
+        (1, 5, [1]),
+    ],
+)
+def test_when_epochs_are_judged(last: int, interval: int, judged: list[int]) -> None:
+    assert [epoch for epoch in range(1, last + 1) if loop._is_judged(epoch, last, interval)] == judged
+
+
 def test_a_later_and_worse_epoch_is_not_the_best(
     config: AppConfig, phantom_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,7 @@ class TrainingConfig:
         weight_decay: AdamW weight decay.
         holdout: share of patients that only judge, by patient hash.
         selection: share of patients that only pick the best epoch and thresholds, by the same hash.
-        val_interval: epochs between validations.
+        val_interval: epochs between validations; the last epoch has one too, and none comes shortly before it.
         seed: seed of weights, draws and augmentation.
         minimum_n: fewest cases for which size statistics choose a loss.
         anchor: pull towards the weights a run starts from, see `rarevoxel.training.anchor.Anchor`; 0 for none.

@@ -26,6 +26,10 @@ Stamp = tuple[int, int, int] | None
 """State of a weight file: modification time in ns, size, inode; None when it is not there."""
 
 
+_passes: dict[tuple[str, torch.dtype, str], float] = {}
+"""What a pass takes, by the shape of the network, the type it computes in, and the kind of device."""
+
+
 @dataclass(frozen=True)
 class Serving:
     """Weights in service.
@@ -135,13 +139,15 @@ def make_serving(loaded: Loaded, config: AppConfig, stamp: Stamp, version: str) 
         name = f"{name}, {network.foreground_config}"
     channels = len(SEQUENCES)
     dtype = choose_dtype(network, name, multiple=multiple, channels=channels, wanted=config.inference.precision)
-    each = bytes_per_voxel(network, multiple=multiple, channels=channels, dtype=dtype)
+    key = (name, dtype, next(network.parameters(), torch.empty(0)).device.type)
+    if key not in _passes:  # Of networks of one shape it is the same.
+        _passes[key] = bytes_per_voxel(network, multiple=multiple, channels=channels, dtype=dtype)
     return Serving(
         network,
         transforms,
         multiple,
         dtype,
-        each,
+        _passes[key],
         loaded.info,
         loaded.path,
         stamp,

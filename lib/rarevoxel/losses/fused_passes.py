@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any, Literal
 
 import torch
+from torch.utils.dlpack import from_dlpack
 
 from rarevoxel.losses.fused_kernels import precision, slope_columns, slopes, sums
 from rarevoxel.losses.fused_spec import FusedSpec
@@ -110,7 +111,7 @@ def _written_to(out: torch.Tensor, spec: FusedSpec) -> list[torch.Tensor]:
     if spec.uniform:
         return [out]
     channels = out.unbind(0)
-    return [torch.from_dlpack(channel) for channel in channels] if out.device.type == "cpu" else list(channels)
+    return [from_dlpack(channel) for channel in channels] if out.device.type == "cpu" else list(channels)
 
 
 def chunks(logits: torch.Tensor, way: Way) -> list[slice]:

@@ -13,7 +13,9 @@ import numpy as np
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
 from rarevoxel.evaluation import region_dice
+from rarevoxel.inference.cache import VolumeCache
 from rarevoxel.inference.engine import Engine
+from rarevoxel.inference.prediction import Prediction
 from rarevoxel.inference.sources import sources
 from rarevoxel.labels import REGIONS, labels_to_regions
 from rarevoxel.lineage import WeightFile
@@ -23,6 +25,9 @@ from rarevoxel.training.decision import Compared, decide, describe_test, pair
 from rarevoxel.volumes import file_sha256, read_labels
 
 logger = logging.getLogger(__name__)
+
+CACHE_MIB = 1024
+"""Memory for the case that both look at; a larger one is read twice."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,7 @@ def judge(
     unusable = _unusable(candidate)
     if unusable or not holdout:
         return Verdict(False, f"not published: {unusable or 'there is no hold-out case'}", None, None, {})
-    ours, _ = _scores(Engine(config, [candidate]), holdout)
-    theirs, against = _in_service(config, incumbents, holdout)
+    ours, theirs, against = _scores(config, candidate, incumbents, holdout)
     compared = {
         case: Compared(
             (patients or {}).get(case, case),
@@ -145,26 +149,38 @@ def _unusable(candidate: Path) -> str:
     return f"the candidate holds weights that are no finite numbers ({broken[0]})" if broken else ""
 
 
-def _in_service(
-    config: AppConfig, incumbents: Sequence[Path], holdout: Sequence[Mapping[str, str]]
-) -> tuple[dict[str, _Score] | None, WeightFile | None]:
-    if not incumbents or next(sources(incumbents), None) is None:
-        return None, None
-    try:
-        return _scores(Engine(config, incumbents), holdout)
-    except ModelError as error:
-        logger.warning("the weights in service cannot be judged: %s", error)
-        return None, None
+def _scores(
+    config: AppConfig, candidate: Path, incumbents: Sequence[Path], holdout: Sequence[Mapping[str, str]]
+) -> tuple[dict[str, _Score], dict[str, _Score] | None, WeightFile | None]:
+    """Return the scores of the candidate, those of what is in service, and which weights that are.
 
-
-def _scores(engine: Engine, holdout: Sequence[Mapping[str, str]]) -> tuple[dict[str, _Score], WeightFile]:
-    scores = {}
-    model: Mapping[str, Any] = {}
+    Both look at a case in turn, so that it is read and resampled once for both.
+    """
+    cache = VolumeCache(CACHE_MIB)
+    challenger = Engine(config, [candidate], cache=cache)
+    served = bool(incumbents) and next(sources(incumbents), None) is not None
+    champion = Engine(config, incumbents, cache=cache) if served else None
+    ours: dict[str, _Score] = {}
+    theirs: dict[str, _Score] = {}
+    against = None
     for case in holdout:
-        prediction = engine.predict(Path(case["image"]))
-        truth, model = read_labels(Path(case["label"])), prediction.model
-        scores[case["id"]] = _Score(region_dice(prediction.labels, truth), _regions(prediction.labels), _regions(truth))
-    return scores, WeightFile(str(model["version"]), str(model["sha256"]))
+        image, truth = Path(case["image"]), read_labels(Path(case["label"]))
+        ours[case["id"]] = _score(challenger.predict(image), truth)
+        if champion is None:
+            continue
+        try:
+            prediction = champion.predict(image)
+        except ModelError as error:
+            logger.warning("the weights in service cannot be judged: %s", error)
+            champion = None
+            continue
+        theirs[case["id"]] = _score(prediction, truth)
+        against = WeightFile(str(prediction.model["version"]), str(prediction.model["sha256"]))
+    return (ours, theirs, against) if champion else (ours, None, None)
+
+
+def _score(prediction: Prediction, truth: Any) -> _Score:
+    return _Score(region_dice(prediction.labels, truth), _regions(prediction.labels), _regions(truth))
 
 
 def _regions(labels: Any) -> frozenset[str]:

@@ -135,7 +135,7 @@ def fit(
         history.loss.append(float(np.mean(losses)))
         history.skipped.update(patches.skipped)
         last = epoch == options.max_epochs
-        if holdout and (last or epoch % config.training.val_interval == 0):
+        if holdout and _is_judged(epoch, options.max_epochs, config.training.val_interval):
             history.dice[epoch] = _validate(run.average, judges, config, device, regions, history)
             score = float(np.mean(list(history.dice[epoch].values())))
             if not select or score > history.best_dice:
@@ -151,6 +151,11 @@ def fit(
             saved = time.monotonic()
         on_epoch(epoch, history)
     return run.best, history
+
+
+def _is_judged(epoch: int, last: int, interval: int) -> bool:
+    """Whether an epoch ends with a validation: the last one does, and every so many, but none shortly before it."""
+    return epoch == last or (epoch % interval == 0 and last - epoch >= interval / 2)
 
 
 def _company(config: AppConfig, device: torch.device) -> Batch:
