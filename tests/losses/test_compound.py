@@ -73,9 +73,9 @@ def weighted_categorical(z, index, gamma):
 
 
 def log_dice_by_hand(p, t):
-    """Of MONAI's Dice with one voxel more above and below."""
+    """Of MONAI's Dice with one voxel more above and below; all images have every class."""
     dice = 1 - DiceLoss(smooth_nr=1.0, smooth_dr=1.0, reduction="none")(p, t)
-    return -dice.log().mean()
+    return ((-dice.log() + 1e-6) ** 0.3 - 1e-6**0.3).mean()
 
 
 def test_sigmoid_losses_are_monai_parts_and_our_classes(regions):

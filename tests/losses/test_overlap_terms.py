@@ -59,23 +59,42 @@ def test_a_lesion_of_one_voxel_is_not_lost_in_a_large_volume():
 
 def test_log_dice_by_hand():
     z, t = torch.tensor([[[0.0, 0.0, 0.0, -60.0]]]), torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
-    assert float(LogDiceTerm()(z, t)) == pytest.approx(-math.log((2 * 1 + 1) / (1.5 + 2 + 1)))
-    assert float(LogDiceTerm()(z, 0 * t)) == pytest.approx(math.log(1.5 + 1))
-    assert float(LogDiceTerm()(120 * t - 60, t)) == pytest.approx(0, abs=1e-6)
+    expected = (-math.log((2 * 1 + 1) / (1.5 + 2 + 1))) ** 0.3 - 1e-6**0.3
+    assert float(LogDiceTerm()(z, t)) == pytest.approx(expected, rel=1e-5)
+    both = LogDiceTerm()(torch.cat([z, z], 1), torch.cat([t, 0 * t], 1))
+    assert float(both) == pytest.approx(expected / 2, rel=1e-5)
 
 
-def test_a_missed_lesion_pulls_far_harder_than_in_dice():
-    for size in (100, 1000):
-        pulls = {}
-        for term in (LogDiceTerm(), DiceTerm()):
-            z = torch.full((1, 1, 2**17), -20.0)
-            t = torch.zeros_like(z)
-            t[..., :size] = 1
-            z[..., :size] = -4.0
-            term(z.requires_grad_(), t).backward()
-            pulls[type(term)] = -z.grad[..., :size].sum().item()
-        # ln((2 s p + 1) / (s p + s + 1)) for s voxels with p = sigmoid(-4).
-        p = 1 / (1 + math.exp(4))
-        expected = p * (1 - p) * size * (2 / (2 * size * p + 1) - 1 / (size * p + size + 1))
-        assert pulls[LogDiceTerm] == pytest.approx(expected, rel=1e-4)
-        assert pulls[LogDiceTerm] > 20 * pulls[DiceTerm]
+def test_log_dice_of_nothing_and_of_all_is_finite():
+    t = torch.zeros(1, 2, 64)
+    t[:, 0, :9] = 1
+    for z in (200 * t - 100, 100 - 200 * t, 0 * t):
+        z = z.clone().requires_grad_()
+        value = LogDiceTerm()(z, t)
+        value.backward()
+        assert value.isfinite()
+        assert z.grad.isfinite().all()
+        assert not z.grad[:, 1].any()  # Without a lesion.
+    assert float(LogDiceTerm()(200 * t - 100, t)) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_gradient_of_log_dice_is_right():
+    z, t = pair(3, "mask", dtype=torch.float64)
+    z = z[..., :3, :3, :3].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: LogDiceTerm()(x, t[..., :3, :3, :3].double()), z)
+
+
+def test_a_lesion_that_is_missed_pulls_harder_than_in_dice():
+    t = torch.zeros(1, 1, 2**17)
+    t[..., :100] = 1
+    pulls = []
+    for term in (LogDiceTerm(), DiceTerm()):
+        z = (16 * t - 20).requires_grad_()
+        term(z, t).backward()
+        pulls.append(-z.grad[..., :100].sum().item())
+    # D = (2 s p + 1) / (s p + s + 1) for s = 100 voxels of p = sigmoid(-4).
+    p = 1 / (1 + math.exp(4))
+    log = math.log((100 * p + 101) / (200 * p + 1))
+    slope = p * (1 - p) * 100 * (2 / (200 * p + 1) - 1 / (100 * p + 101))
+    assert pulls[0] == pytest.approx(0.3 * log**-0.7 * slope, rel=1e-3)
+    assert pulls[0] > 2.5 * pulls[1]

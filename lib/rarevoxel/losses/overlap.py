@@ -16,6 +16,12 @@ SMOOTH = 1e-5
 """Of numerator and denominator; MONAI's."""
 
 
+LOG_EXPONENT = 0.3
+"""Of the logarithm of Dice; the value of its authors."""
+
+_LEAST_LOG = 1e-6
+
+
 class OverlapTerm(nn.Module):
     """What the three share: p of the logits, and the soft numbers of voxels found, too many, and missed.
 
@@ -59,22 +65,26 @@ class DiceTerm(OverlapTerm):
 
 
 class LogDiceTerm(OverlapTerm):
-    """Minus the logarithm of soft Dice, `-ln((2 TP + 1) / (sum p + sum t + 1))`.
+    """The logarithm of soft Dice to a power, `(-ln D)^0.3` with `D = (2 TP + 1) / (sum p + sum t + 1)`.
 
-    Dice's own gradient in a logit has the factor p: where the network is all but sure that nothing is there, a lesion
-    that is missed hardly speaks. Divided by the Dice that was reached, that factor is gone, and the lesion's voxels
-    pull together as in a mean of their cross-entropies; at the best prediction nothing changes. One voxel is added to
-    both sides so that an image without a lesion has a value, the less the fewer voxels are marked.
+    Dice's own slope in a logit has the factor p: where the network is all but sure that nothing is there, a lesion that
+    is missed hardly speaks. The logarithm divides by the Dice that was reached, and that factor is gone; the power
+    keeps what is nearly right from falling silent beside what is not: the slope in D is about 1.6 at 0.1 and at 0.9.
+    What is best stays best. One voxel is added to both sides, for a lesion that no voxel is marked of. An image
+    without a lesion counts 0, or it would push as hard as all others however little is marked in it: a voxel term
+    beside this one has to speak for it.
 
     References:
-        K. Wong et al., 2018, 3D segmentation with exponential logarithmic loss, doi:10.1007/978-3-030-00931-1_70,
-        whose exponent is 1 here.
+        K. Wong et al., 2018, 3D segmentation with exponential logarithmic loss, doi:10.1007/978-3-030-00931-1_70.
     """
 
     def loss(self, p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Return the loss, `B C`."""
-        shared = torch.minimum(p, t) if self.soft_label else p * t
-        return torch.log(p.sum(2) + t.sum(2) + 1) - torch.log(2 * shared.sum(2) + 1)
+        shared, size = (torch.minimum(p, t) if self.soft_label else p * t).sum(2), t.sum(2)
+        minus_log = torch.log((p.sum(2) + size + 1) / (2 * shared + 1))
+        # The power has no slope at 0.
+        value = (minus_log.clamp(min=0) + _LEAST_LOG) ** LOG_EXPONENT - _LEAST_LOG**LOG_EXPONENT
+        return torch.where(size > 0, value, 0.0)
 
 
 class GeneralizedDiceTerm(OverlapTerm):
