@@ -21,7 +21,7 @@ COUNTS = {
     "metastases": (23, 150, 268, 0),
     "meningioma": (0, 12, 203, 0),
     "operated": (198, 516, 80, 36),
-    "white_matter": (0, 345, 0, 0),
+    "white_matter": (0, 124, 0, 0),
     "both": (721, 2660, 469, 0),
     "healthy": (0, 0, 0, 0),
 }

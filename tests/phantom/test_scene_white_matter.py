@@ -51,12 +51,35 @@ def test_centres_lie_in_free_white_matter_and_lean_towards_the_ventricles(scene:
 
 
 def test_lesions_are_rare_in_thin_white_matter(scene: Scene) -> None:
-    scene.healthy[:, :, :24][scene.healthy[:, :, :24] == Material.WHITE] = Material.GREY
-    scene.healthy[:, :, 8:10] = Material.WHITE
+    scene.healthy[:, :, 24:][scene.healthy[:, :, 24:] == Material.WHITE] = Material.GREY
+    scene.healthy[:, :, 38:40] = Material.WHITE
     centres = np.concatenate([lesion_centres(scene, np.random.default_rng(seed), 20) for seed in range(15)])
-    thin = scene.healthy[:, :, :24] == Material.WHITE
+    thin = scene.healthy[:, :, 24:] == Material.WHITE
     share = np.count_nonzero(thin) / np.count_nonzero(scene.healthy == Material.WHITE)
-    assert np.mean(centres[:, 2] < 24) < 0.75 * share
+    assert np.mean(centres[:, 2] >= 24) < 0.75 * share
+
+
+def test_some_lie_in_or_beside_the_brainstem(scene: Scene) -> None:
+    centres = np.concatenate([lesion_centres(scene, np.random.default_rng(seed), 20) for seed in range(30)])
+    white = np.argwhere(scene.healthy == Material.WHITE)
+    # The brain reaches from 2 to 45: the lowest third of it, and what is within an eighth of its width of the middle.
+    low, other = (np.mean((v[:, 2] < 16) & (np.abs(v[:, 0] - 23.5) < 5)) for v in (centres, white))
+    assert 1.2 * other < low < 0.4
+
+
+def test_nuclei_have_some_and_a_lesion_beside_them_may_reach_in(scene: Scene) -> None:
+    scene.healthy[24:][scene.healthy[24:] == Material.WHITE] = Material.NUCLEUS
+    centres = np.concatenate([lesion_centres(scene, np.random.default_rng(seed), 20) for seed in range(30)])
+    assert 0.2 < np.mean(centres[:, 0] >= 24) < 0.45
+    for start, least, most in ((24, 0.9, 1.0), (22, 0.0, 1.0)):
+        densities = []
+        for seed in range(12):
+            drawn = empty_scene(scene.healthy, MM)
+            add_lesion(drawn, np.random.default_rng(seed), (start, 24, 36), 2000.0)
+            inside = drawn.healthy == Material.NUCLEUS
+            densities.append(drawn.density[inside].max() / drawn.density.max())
+        assert all(least <= density <= most for density in densities), start
+    assert np.std(densities) > 0.1
 
 
 def test_bands_line_ventricles_and_no_fissure(scene: Scene) -> None:

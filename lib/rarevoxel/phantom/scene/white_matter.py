@@ -19,6 +19,9 @@ DEEP_MM = 22.0
 THICK_MM = 4.0
 """Distance from everything else at which white matter has lesions most often; thin blades of it have few."""
 
+IN_NUCLEI = 0.5
+"""How likely a voxel of nuclei or of a brainstem of nuclei has a lesion, against one of white matter."""
+
 VISIBLE = 0.4
 """Density from which an annotator would mark a lesion: below a half, as edges that fade are drawn wide."""
 
@@ -44,11 +47,12 @@ def add_lesions(scene: Scene, rng: np.random.Generator, count: int, median_mm3: 
 
 
 def lesion_centres(scene: Scene, rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
-    """Draw voxels of white matter: about half near the ventricles, a fifth near the cortex, the rest anywhere.
+    """Draw voxels of white matter: half near the ventricles, a fifth near the cortex, a tenth in or beside the
+    brainstem, the rest anywhere.
 
-    Where it is thick they are more likely, see `THICK_MM`.
+    Where it is thick they are more likely, see `THICK_MM`. Nuclei have some, too, see `IN_NUCLEI`.
     """
-    white = np.argwhere((scene.healthy == Material.WHITE) & (scene.labels == 0))
+    white = np.argwhere(_deep(scene.healthy) & (scene.labels == 0))
     if len(white) == 0 or count < 1:
         return np.zeros((0, 3), dtype=np.int64)
     few = white[rng.integers(len(white), size=min(4000, 60 * count + 200))]
@@ -57,11 +61,11 @@ def lesion_centres(scene: Scene, rng: np.random.Generator, count: int) -> npt.ND
     at = tuple(few.T)
     near_ventricle = np.exp(-((fluid[at] / 7.0) ** 2))
     near_cortex = np.exp(-(((brain_depth[at] - 8.0) / 4.0) ** 2))
-    ventricular, cortical = rng.dirichlet((5, 2, 2.5))[:2]
-    weight = np.full(len(few), (1 - ventricular - cortical) / len(few))
-    weight = weight + ventricular * near_ventricle / max(near_ventricle.sum(), 1e-6)
-    weight = weight + cortical * near_cortex / max(near_cortex.sum(), 1e-6)
+    kinds = (near_ventricle, near_cortex, _near_stem(scene, few), np.ones(len(few)))
+    shares = rng.dirichlet((5, 2, 1, 2.5))
+    weight = sum(share * kind / max(kind.sum(), 1e-6) for share, kind in zip(shares, kinds, strict=True))
     weight = weight * (0.05 + np.clip(_inside(scene)[tuple(few.T // 2)] / THICK_MM, 0, 1))
+    weight = weight * np.where(scene.healthy[at] == Material.NUCLEUS, IN_NUCLEI, 1.0)
     chosen = rng.choice(len(few), size=min(count, len(few)), replace=False, p=weight / weight.sum())
     return np.asarray(few[chosen])
 
@@ -83,7 +87,10 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
     strongest = rng.uniform(0.7, 1.0) if rng.random() < 0.85 else rng.uniform(0.2, 0.45)
     density = np.clip(0.5 + (1 - distance) / (2 * softness), 0, 1) * strongest
     part = scene.healthy[box]
-    density *= np.where(part == Material.WHITE, 1.0, np.where(part == Material.GREY, rng.uniform(0, 0.6), 0.0))
+    into_nuclei = 1.0 if scene.healthy[centre] == Material.NUCLEUS else rng.uniform(0, 1)
+    into_grey = rng.uniform(0, 0.6)
+    among = [part == Material.WHITE, part == Material.NUCLEUS, part == Material.GREY]
+    density *= np.select(among, [1.0, into_nuclei, into_grey])
     free = (scene.labels[box] == 0) & (np.rint(FULL * density) > scene.density[box])
     marked = free & (density >= VISIBLE)
     faint = free & ~marked & (density > 0.02)
@@ -123,9 +130,21 @@ def add_caps(scene: Scene, rng: np.random.Generator, thickness_mm: float, streng
     scene.density[rim] = np.rint(FULL * strength * shade[rim])
 
 
+def _near_stem(scene: Scene, voxels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """How near voxels `(N, 3)` are to the brainstem: low in the brain, and near its middle plane."""
+    across, up = (np.flatnonzero(scene.brain.any(axis=others)) for others in ((1, 2), (0, 1)))
+    aside = (voxels[:, 0] - across[0]) / len(across) - 0.5
+    return np.where(voxels[:, 2] < up[0] + 0.35 * len(up), np.exp(-((aside / 0.12) ** 2)), 0.0)
+
+
+def _deep(healthy: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """What lesions of white matter lie in."""
+    return np.asarray((healthy == Material.WHITE) | (healthy == Material.NUCLEUS))
+
+
 def _inside(scene: Scene) -> npt.NDArray[np.float64]:
-    """Distance in mm of every second voxel along each axis from what is not white matter."""
-    few = (scene.healthy == Material.WHITE)[::2, ::2, ::2]
+    """Distance in mm of every second voxel along each axis from what is neither white matter nor nuclei."""
+    few = _deep(scene.healthy[::2, ::2, ::2])
     return np.asarray(ndimage.distance_transform_edt(few, sampling=[2 * s for s in scene.spacing]))
 
 
