@@ -99,8 +99,10 @@ class LabelScheme:
         Raises:
             LabelError: naming `source`, the foreign values and their voxel counts, and the values expected.
         """
-        found = value_counts(values)
         allowed = {0, *self.values.values()}
+        if _holds_only(np.asarray(values), allowed):
+            return
+        found = value_counts(values)
         foreign = {v: n for v, n in found.items() if v not in allowed}
         if foreign:
             listed = ", ".join(f"{v:g} ({n} voxels)" for v, n in list(foreign.items())[:6])
@@ -148,6 +150,15 @@ SCHEMES: dict[str, LabelScheme] = {
 
 CLIENT_SCHEME = LabelScheme("client", CLIENT_LABELS)
 """The scheme of every label map in a studies folder."""
+
+
+def _holds_only(values: npt.NDArray[Any], allowed: Set[int]) -> bool:
+    """Whether bytes are all among these values; False where it would have to be counted to be known."""
+    most = max(allowed)
+    gaps = set(range(most)) - allowed
+    if values.dtype != np.uint8 or not values.size or len(gaps) > 2:
+        return False
+    return int(values.max()) <= most and not any(bool((values == gap).any()) for gap in gaps)
 
 
 def value_counts(values: npt.ArrayLike) -> dict[float, int]:
