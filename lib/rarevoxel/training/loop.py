@@ -118,21 +118,8 @@ def fit(
     epochs = range(run.epoch + 1, options.max_epochs + 1)
     for epoch in tqdm(epochs, desc="train", unit="epoch", initial=run.epoch, total=options.max_epochs, disable=None):
         network.train()
-        losses = []
-        for batch in patches.epoch(options.batch_size, group):
-            image, target, parts = batch or _company(config, device)
-            losses.append(
-                optimize(
-                    spread, loss_function, run.optimizer, image.to(device), target.to(device), parts,
-                    slices=options.accumulate, weight=float(batch is not None),
-                )
-            )  # fmt: skip
-            run.anchor.pull(run.optimizer.param_groups[0]["lr"])
-            run.schedule.step()
-            run.steps += 1
-            follow(run.average, network, min(AVERAGING, run.steps / (run.steps + 10)))
+        history.loss.append(_learn(run, spread, loss_function, config, options))
         run.epoch = epoch
-        history.loss.append(float(np.mean(losses)))
         history.skipped.update(patches.skipped)
         last = epoch == options.max_epochs
         if holdout and _is_judged(epoch, options.max_epochs, config.training.val_interval):
@@ -151,6 +138,35 @@ def fit(
             saved = time.monotonic()
         on_epoch(epoch, history)
     return run.best, history
+
+
+def _learn(
+    run: Fitting, spread: nn.Module, loss_function: nn.Module, config: AppConfig, options: TrainOptions
+) -> float:
+    """Take the steps of one epoch, the moving average following, and return their mean loss.
+
+    Args:
+        run: what moves.
+        spread: its network, as it is shared by the processes.
+        loss_function: see `fit`.
+        config: see `fit`.
+        options: see `fit`.
+    """
+    device = next(run.network.parameters()).device
+    losses = []
+    for batch in run.patches.epoch(options.batch_size, current_group()):
+        image, target, parts = batch or _company(config, device)
+        losses.append(
+            optimize(
+                spread, loss_function, run.optimizer, image.to(device), target.to(device), parts,
+                slices=options.accumulate, weight=float(batch is not None),
+            )
+        )  # fmt: skip
+        run.anchor.pull(run.optimizer.param_groups[0]["lr"])
+        run.schedule.step()
+        run.steps += 1
+        follow(run.average, run.network, min(AVERAGING, run.steps / (run.steps + 10)))
+    return float(np.mean(losses))
 
 
 def _is_judged(epoch: int, last: int, interval: int) -> bool:
