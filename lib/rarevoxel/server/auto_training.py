@@ -109,11 +109,6 @@ class AutoTrainer:
         logger.info("%s", self.note)
         return model
 
-    @property
-    def corrections(self) -> int:
-        """How many labels were accepted since the last training."""
-        return self._corrections
-
     def words(self) -> str:
         """Return when the next training is due, and what became of the last one, in a few words."""
         if not self.config.on or not self.chosen:
