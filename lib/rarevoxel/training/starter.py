@@ -31,7 +31,8 @@ LEARNING_RATE = 1e-3
 LOSS = "dice_top_k"
 """Dice, and cross-entropy over the hardest 6 % of the voxels: over all of them it is next to nothing where disease is
 small, and then nothing but Dice speaks, to which a false mark beside a large tumour hardly matters. With
-`dice+0.5*hard_negative` small lesions are found more often, and many more marks are false."""
+`dice+0.5*hard_negative` small lesions are found more often, and many more marks are false; with `log_dice_top_k` they
+are found with fewer false marks, and what is large is marked too small."""
 
 AVERAGING = 0.998
 SAVE_EVERY = 200
