@@ -33,3 +33,15 @@ def test_corners_touch_and_gaps_do_not(place: tuple[int, int, int], sizes: list[
 def test_nothing_has_no_components() -> None:
     assert component_sizes(np.zeros((3, 3, 3), dtype=bool)).tolist() == []
     assert component_sizes(np.zeros((0, 0, 0), dtype=bool)).tolist() == []
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+@pytest.mark.parametrize("level", [0.3, 0.9, 1.6])
+def test_same_as_scipy_for_lesions(level: float, layout: str) -> None:
+    for seed in range(4):
+        noise = np.random.default_rng(seed).standard_normal((40, 33, 27))
+        smooth = ndimage.gaussian_filter(noise, 1.5, mode="wrap")
+        mask = np.asarray(smooth > level * smooth.std(), order=layout)
+        labelled, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+        assert count > 1
+        assert component_sizes(mask).tolist() == sorted(np.bincount(labelled.ravel())[1:].tolist(), reverse=True)
