@@ -59,7 +59,7 @@ def measure_case(case: Case, *, intensities: bool = False, threads: int = 1) -> 
     Args:
         case: with a label map and its scheme.
         intensities: read the sequences too.
-        threads: sequences that are read at a time, beside the counting of sizes, for a case that is measured alone.
+        threads: sequences that are read at a time, for a case that is measured alone.
 
     Raises:
         ConflictError: if it has no label map or no scheme.
@@ -73,9 +73,9 @@ def measure_case(case: Case, *, intensities: bool = False, threads: int = 1) -> 
     box = nonzero_box(volume.array)
     inside = volume.array[:0, :0, :0] if box is None else volume.array[box]
     labels = case.scheme.to_client(inside, source=str(case.label))
-    sizes = partial(box_statistics, labels, volume.grid.shape, volume.grid.spacing, case.id)
+    sizes = box_statistics(labels, volume.grid.shape, volume.grid.spacing, case.id)
     if not intensities:
-        return CaseMeasurement(sizes(), {})
+        return CaseMeasurement(sizes, {})
     labelled = Labelled.of(labels, box, volume.grid.shape)
 
     def measure(sequence: _Sequence) -> tuple[str, SequenceIntensities]:
@@ -87,11 +87,9 @@ def measure_case(case: Case, *, intensities: bool = False, threads: int = 1) -> 
             raise InputError(f"{sequence.path}: {error.message}", error.hint) from error
 
     if threads == 1:
-        return CaseMeasurement(sizes(), dict(map(measure, _sequences(case))))
+        return CaseMeasurement(sizes, dict(map(measure, _sequences(case))))
     with ThreadPoolExecutor(threads) as pool:
-        counted = pool.submit(sizes)
-        found = dict(pool.map(measure, _sequences(case)))
-        return CaseMeasurement(counted.result(), found)
+        return CaseMeasurement(sizes, dict(pool.map(measure, _sequences(case))))
 
 
 def files_of(case: Case, *, intensities: bool = False) -> tuple[Path, ...]:
