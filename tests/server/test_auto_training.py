@@ -115,7 +115,7 @@ def test_one_that_cannot_start_is_tried_again_after_the_next_correction(tmp_path
     assert world.trainer.check() == ""
     world.correct()
     assert world.trainer.check() == "calf"
-    assert "0 so far" in world.trainer.words()
+    assert "; 0 so far" in world.trainer.words()
 
 
 def test_it_says_in_words_when_it_trains_and_what_became_of_it(tmp_path: Path) -> None:
@@ -134,9 +134,9 @@ def test_a_restart_forgets_no_correction(tmp_path: Path) -> None:
     world.correct()
     assert world.trainer.check() == "calf"
     world.trainer = world.make()
-    assert "0 so far" in world.trainer.words()
+    assert "; 0 so far" in world.trainer.words()
     (tmp_path / "auto.json").write_text("{")
-    assert "0 so far" in world.make().words()
+    assert "; 0 so far" in world.make().words()
 
 
 def test_conf_sets_it_and_says_what_is_wrong() -> None:

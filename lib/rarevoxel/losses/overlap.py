@@ -1,8 +1,8 @@
-"""The overlap terms of compound losses: Dice, generalized Dice and Tversky, one value per sample and channel.
+"""The overlap terms of compound losses: Dice, its logarithm, generalized Dice and Tversky, per sample and channel.
 
-They are MONAI's with `batch=False`, written anew for two reasons: those read the axes to sum over from a tensor, for
-which `torch.compile(fullgraph=True)` has no graph, and with `soft_label` take TP as `(P + T - |p - t|) / 2` of sums,
-where a lesion of a few voxels is lost to round-off in a large volume. The tests hold them against MONAI's.
+All but the logarithm are MONAI's with `batch=False`, written anew for two reasons: those read the axes to sum over from
+a tensor, for which `torch.compile(fullgraph=True)` has no graph, and with `soft_label` take TP as `(P + T - |p - t|) /
+2` of sums, where a lesion of a few voxels is lost to round-off in a large volume. The tests hold them against MONAI's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from rarevoxel.losses.checks import drop_background
 SMOOTH = 1e-5
 """Of numerator and denominator; MONAI's."""
 
-
 LOG_EXPONENT = 0.3
 """Of the logarithm of Dice; the value of its authors."""
 
@@ -23,7 +22,7 @@ _LEAST_LOG = 1e-6
 
 
 class OverlapTerm(nn.Module):
-    """What the three share: p of the logits, and the soft numbers of voxels found, too many, and missed.
+    """What they share: p of the logits, and the soft numbers of voxels found, too many, and missed.
 
     Args:
         softmax: exclusive classes instead of independent channels.
@@ -48,11 +47,15 @@ class OverlapTerm(nn.Module):
         """Return the loss `B C`, or `B 1`, of `B C N` probabilities and targets."""
         raise NotImplementedError
 
+    def found(self, p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Return TP, `B C`."""
+        return (torch.minimum(p, t) if self.soft_label else p * t).sum(2)
+
     def counts(self, p: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return TP, FP and FN, `B C`."""
         if self.soft_label:
-            return torch.minimum(p, t).sum(2), (p - t).clamp(min=0).sum(2), (t - p).clamp(min=0).sum(2)
-        return (p * t).sum(2), (p * (1 - t)).sum(2), ((1 - p) * t).sum(2)
+            return self.found(p, t), (p - t).clamp(min=0).sum(2), (t - p).clamp(min=0).sum(2)
+        return self.found(p, t), (p * (1 - t)).sum(2), ((1 - p) * t).sum(2)
 
 
 class DiceTerm(OverlapTerm):
@@ -60,8 +63,7 @@ class DiceTerm(OverlapTerm):
 
     def loss(self, p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Return the loss, `B C`."""
-        shared = torch.minimum(p, t) if self.soft_label else p * t
-        return 1 - (2 * shared.sum(2) + SMOOTH) / (p.sum(2) + t.sum(2) + SMOOTH)
+        return 1 - (2 * self.found(p, t) + SMOOTH) / (p.sum(2) + t.sum(2) + SMOOTH)
 
 
 class LogDiceTerm(OverlapTerm):
@@ -80,8 +82,8 @@ class LogDiceTerm(OverlapTerm):
 
     def loss(self, p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Return the loss, `B C`."""
-        shared, size = (torch.minimum(p, t) if self.soft_label else p * t).sum(2), t.sum(2)
-        minus_log = torch.log((p.sum(2) + size + 1) / (2 * shared + 1))
+        size = t.sum(2)
+        minus_log = torch.log((p.sum(2) + size + 1) / (2 * self.found(p, t) + 1))
         # The power has no slope at 0.
         value = (minus_log.clamp(min=0) + _LEAST_LOG) ** LOG_EXPONENT - _LEAST_LOG**LOG_EXPONENT
         return torch.where(size > 0, value, 0.0)
