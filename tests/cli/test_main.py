@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,22 @@ def test_verbose_works_before_and_after_the_command() -> None:
         True,
         True,
     ]
+
+
+def test_verbose_tells_what_this_package_does_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        for name in ("rarevoxel.cli", "matplotlib.font_manager"):
+            logging.getLogger(name).debug("said by %s", name)
+        return 0
+
+    monkeypatch.setattr("rarevoxel.cli.info.run", run)
+    try:
+        assert main(["--verbose", "info"]) == 0
+    finally:
+        logging.getLogger("rarevoxel").setLevel(logging.NOTSET)
+    assert caplog.messages == ["said by rarevoxel.cli"]
 
 
 def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,8 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: with code 2 on wrong usage, with 0 after `--help` or `--version`.
     """
     args = build_parser().parse_args(argv)
-    level = logging.DEBUG if args.verbose else logging.WARNING
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    if args.verbose:  # Only what this package says: matplotlib and torch's compiler tell of every file they lock.
+        logging.getLogger("rarevoxel").setLevel(logging.DEBUG)
     try:
         code = int(args.run(args))
         sys.stdout.flush()
