@@ -57,13 +57,13 @@ class StreamSpec:
     apart: int = 8
     edges: tuple[tuple[int, ...], ...] = ((64, 80, 96, 128), (64, 80, 96, 112), (64, 80, 96))
     large: tuple[int, int, int] = (144, 160, 112)
-    large_share: float = 0.25
+    large_share: float = 0.15
     late_large_share: float = 0.6
     diseased_share: float = 0.7
     coarse_share: float = 0.1
     strength: tuple[float, float] = (0.1, 1.0)
-    missing: tuple[float, ...] = (0.64, 0.26, 0.08, 0.02)
-    missed: tuple[float, ...] = (0.18, 0.2, 0.2, 0.42)
+    missing: tuple[float, ...] = (0.56, 0.31, 0.1, 0.03)
+    missed: tuple[float, ...] = (0.16, 0.17, 0.17, 0.5)
     emptied_share: float = 0.2
     emptied: float = 0.35
 

@@ -28,11 +28,10 @@ from rarevoxel.volumes import file_sha256
 logger = logging.getLogger(__name__)
 
 LEARNING_RATE = 1e-3
-LOSS = "dice_top_k"
-"""Dice, and cross-entropy over the hardest 6 % of the voxels: over all of them it is next to nothing where disease is
-small, and then nothing but Dice speaks, to which a false mark beside a large tumour hardly matters. With
-`dice+0.5*hard_negative` small lesions are found more often, and many more marks are false; with `log_dice_top_k` they
-are found with fewer false marks, and what is large is marked too small."""
+LOSS = "dice+log_dice+ce"
+"""Dice and its logarithm, which pulls harder where little has been found, with cross-entropy for probabilities. No term
+may look at the hardest voxels alone: with top-k or hard negatives whatever is hard ends at 0.5, and small lesions with
+it, which this network then learned in none of several long trainings."""
 
 AVERAGING = 0.998
 SAVE_EVERY = 200

@@ -20,8 +20,8 @@ _TYPICAL: dict[Material, tuple[float, float, float, float]] = {
     Material.VESSEL: (0.45, 1500, 80, 0.5),
     Material.PLEXUS: (0.95, 2000, 250, 0.3),
     Material.MENINGES: (0.65, 950, 60, 0.25),
-    Material.LIMBIC: (0.83, 1230, 110, 0.07),
-    Material.VARIANT: (0.83, 1250, 118, 0.18),
+    Material.LIMBIC: (0.83, 1230, 104, 0.05),
+    Material.VARIANT: (0.83, 1250, 112, 0.15),
     Material.EDEMA: (0.86, 1350, 150, 0.16),
     Material.CORE: (0.87, 1450, 145, 0.2),
     Material.NECROSIS: (0.92, 2000, 260, 0.4),
@@ -29,7 +29,7 @@ _TYPICAL: dict[Material, tuple[float, float, float, float]] = {
     Material.CYST: (0.98, 2900, 800, 0.3),
     Material.HAEMORRHAGE: (0.80, 750, 70, 0.5),
     Material.CAVITY: (1.00, 3600, 1200, 0.25),
-    Material.LESION: (0.82, 1200, 130, 0.16),
+    Material.LESION: (0.81, 1150, 117, 0.13),
 }
 """Around Stanisz et al. 2005 (doi:10.1002/mrm.20605), Wansapura et al. 1999 and reviews of tumour relaxometry; the
 diseased ones spread as widely as those differ."""

@@ -56,7 +56,8 @@ def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     """Return the table with what defines a lesion put back where chance has removed it.
 
     On t2f oedema and white-matter lesions are brighter than white and grey matter and nuclei, core brighter than white
-    matter, and enhancing tumour not much darker than that. After contrast enhancing tumour is
+    matter, and enhancing tumour not much darker than that; vessels and dura are never brighter than all healthy brain, or
+    nothing but their place would tell them from disease. After contrast enhancing tumour is
     brighter by 0.12 or more, and brighter than white matter. Nothing but air is 0.
     """
     kept = table.copy()
@@ -64,9 +65,12 @@ def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     white = float(flair[Material.WHITE])
     healthy = max(white, *(float(flair[m]) for m in (Material.GREY, Material.LIMBIC, Material.NUCLEUS)))
     span = max(healthy, 0.3)
+    for surface in (Material.VESSEL, Material.MENINGES):
+        flair[surface] = min(flair[surface], healthy * rng.uniform(0.6, 1.0))
+    flair[Material.PLEXUS] = min(flair[Material.PLEXUS], healthy * rng.uniform(0.8, 1.2))
     flair[Material.EDEMA] = max(flair[Material.EDEMA], healthy + span * rng.uniform(0.06, 0.3))
     flair[Material.CORE] = max(flair[Material.CORE], white + span * rng.uniform(0.1, 0.5))
-    flair[Material.LESION] = max(flair[Material.LESION], healthy + span * rng.uniform(0.08, 0.35))
+    flair[Material.LESION] = max(flair[Material.LESION], healthy + span * rng.uniform(0.04, 0.2))
     flair[Material.ENHANCING] = max(flair[Material.ENHANCING], white * rng.uniform(0.9, 1.4))
     rise = rng.uniform(0.08, 0.6)
     after[Material.ENHANCING] = max(

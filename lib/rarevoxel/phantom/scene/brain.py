@@ -25,6 +25,10 @@ NUCLEI: tuple[Place, ...] = (
 """Putamen with pallidum, thalamus, and the head of the caudate."""
 
 
+VARIED = 0.2
+"""How many brains have normal variants. In more of them a small network learns that what is bright is healthy."""
+
+
 def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: Spacing) -> Map:
     """Draw a brain as a map of `Material` values; one that would not fit the volume is scaled down.
 
@@ -62,7 +66,7 @@ def draw_brain(rng: np.random.Generator, shape: tuple[int, int, int], spacing: S
     _add_stem(head, ellipsoid((x, y + 0.22 * b, z + 0.62 * c), (0.2 * a, 0.17 * b, 0.42 * c)), rng, spacing, unit)
     add_limbic(head, (x, y, z), (a, b, c), insular, warp, rng, spacing)
     add_pairs(head, depth > 0, Material.NUCLEUS, NUCLEI, (0.8, 1.15), (x, y, z), (a, b, c), warp, rng)
-    if rng.random() < 0.55:
+    if rng.random() < VARIED:
         add_variants(head, (depth > 0) & (head != Material.CSF), (x, y, z), (a, b, c), warp, rng)
     _add_ventricles(head, (x, y, z), (a, b, c), depth, width, warp, rng)
     return head

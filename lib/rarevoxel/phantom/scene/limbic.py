@@ -68,5 +68,5 @@ def add_bright_cortex(head: Map, fine: Field, rng: np.random.Generator) -> None:
         fine: smooth field of unit variance; the patches are its peaks.
         rng: source of randomness.
     """
-    if rng.random() < 0.6:
+    if rng.random() < 0.4:
         head[(head == Material.GREY) & (fine > rng.uniform(0.6, 2.0))] = Material.LIMBIC

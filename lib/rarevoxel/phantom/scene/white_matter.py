@@ -84,7 +84,7 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
     rough = smooth_field(rng, tuple(b.stop - b.start for b in box), scene.spacing, max(radius, 3.0))
     distance = np.sqrt(squares) * np.exp(rng.uniform(0, 0.25) * rough)
     softness = rng.uniform(0.1, 0.5)
-    strongest = rng.uniform(0.7, 1.0) if rng.random() < 0.85 else rng.uniform(0.2, 0.45)
+    strongest = rng.uniform(0.7, 1.0) if rng.random() < 0.92 else rng.uniform(0.2, 0.45)
     density = np.clip(0.5 + (1 - distance) / (2 * softness), 0, 1) * strongest
     part = scene.healthy[box]
     into_nuclei = 1.0 if scene.healthy[centre] == Material.NUCLEUS else rng.uniform(0, 1)
