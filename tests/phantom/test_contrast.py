@@ -91,6 +91,10 @@ def test_drawn_protocols_have_the_contrasts_that_name_them() -> None:
     assert np.mean(t1c[:, M.ENHANCING] > t1n[:, M.ENHANCING]) > 0.8
 
 
+SURFACE = [M.VESSEL, M.MENINGES, M.PLEXUS]
+"""Healthy, and kept from being as bright as disease on FLAIR."""
+
+
 @pytest.mark.parametrize("style", ["physics", "loose", "free"])
 def test_whatever_the_contrast_a_lesion_stays_one(style: str) -> None:
     for seed in range(200):
@@ -103,6 +107,8 @@ def test_whatever_the_contrast_a_lesion_stays_one(style: str) -> None:
         assert t2f[M.CORE] > t2f[M.WHITE]
         assert t2f[M.LESION] > healthy
         assert t2f[M.ENHANCING] >= 0.9 * t2f[M.WHITE]
+        assert t2f[[M.VESSEL, M.MENINGES]].max() <= max(healthy, t2f[M.LIMBIC])
+        assert t2f[M.PLEXUS] <= 1.2 * max(healthy, t2f[M.LIMBIC])
         assert t1c[M.ENHANCING] >= t1n[M.ENHANCING] + 0.119
         assert t1c[M.ENHANCING] > t1c[M.WHITE]
         assert not table[:, M.AIR].any()
@@ -111,15 +117,17 @@ def test_whatever_the_contrast_a_lesion_stays_one(style: str) -> None:
 
 def test_what_defines_a_lesion_is_put_back_and_the_rest_left_alone() -> None:
     table = np.full((4, len(M)), 0.5, dtype=np.float32)
+    table[T2F, SURFACE] = 0.3
     kept = keep_lesions(table, np.random.default_rng(0))
     changed = {(int(row), M(int(column)).name) for row, column in np.argwhere(kept != table)}
     lesions = {(T2F, "EDEMA"), (T2F, "CORE"), (T2F, "LESION"), (T1C, "ENHANCING")}
     air = {(row, "AIR") for row in range(4)}
     assert changed - {(T2F, "ENHANCING")} == lesions | air
     bright = table.copy()
+    bright[T2F, SURFACE] = 0.2
     bright[T2F, FIRST_DISEASE:], bright[T1C, M.ENHANCING] = 5.0, 5.0
     np.testing.assert_array_equal(keep_lesions(bright, np.random.default_rng(0))[:, 1:], bright[:, 1:])
-    assert np.all(table == 0.5)
+    assert np.all(table[:T2F] == 0.5)
     table[T1N, M.ENHANCING] = 2.0
     assert keep_lesions(table, np.random.default_rng(0))[T1C, M.ENHANCING] >= 2.12
 

@@ -17,12 +17,12 @@ SHAPE, MM = (36, 46, 36), (4.0, 4.0, 4.0)
 
 COUNTS = {
     "glioma": (652, 291, 56, 0),
-    "low_grade": (595, 722, 0, 0),
-    "metastases": (23, 150, 268, 0),
+    "low_grade": (591, 717, 0, 0),
+    "metastases": (18, 152, 276, 0),
     "meningioma": (0, 12, 203, 0),
-    "operated": (198, 516, 80, 36),
-    "white_matter": (0, 124, 0, 0),
-    "both": (721, 2660, 469, 0),
+    "operated": (234, 509, 25, 50),
+    "white_matter": (0, 219, 0, 0),
+    "both": (721, 2659, 469, 0),
     "healthy": (0, 0, 0, 0),
 }
 """Voxels of labels 1 to 4 that seed 0 gives: weights are reproduced from these draws."""

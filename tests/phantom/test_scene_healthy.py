@@ -19,6 +19,7 @@ from rarevoxel.phantom.scene.cortex import (
     sulcal_distance,
 )
 from rarevoxel.phantom.scene.healthy import (
+    FINE_MM,
     add_meninges,
     add_outer_fluid,
     add_plexus,
@@ -205,6 +206,21 @@ def test_dura_and_sinuses_lie_outside_and_the_falx_in_the_middle(brains: list[np
         assert np.all((depth[changed] <= 5) | (np.argwhere(changed)[:, 0] == SHAPE[0] // 2))
         assert not np.isin(head[changed], (Material.WHITE, Material.AIR)).any()
     assert seen == {Material.MENINGES, Material.VESSEL}
+
+
+def test_dura_is_thin() -> None:
+    brain = ellipsoid(grid_mm((64, 72, 64), (1.0, 1.0, 1.0)), (28.0, 32.0, 28.0)) < 1
+    head = np.where(brain, np.uint8(Material.GREY), np.uint8(Material.AIR))
+    surface = coarse_depth(brain, (1.0, 1.0, 1.0), FINE_MM)
+    exact = ndimage.distance_transform_edt(brain)
+    thick = []
+    for seed in range(12):
+        drawn = head.copy()
+        add_meninges(drawn, np.random.default_rng(seed), surface, (1.0, 1.0, 1.0))
+        if np.any(drawn != head):
+            thick.append(exact[drawn != head].max())
+    assert len(thick) > 4
+    assert max(thick) <= 6
 
 
 def test_sinuses_run_along_the_midline_and_the_back_at_the_edge(brains: list[np.ndarray]) -> None:

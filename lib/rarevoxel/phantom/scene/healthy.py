@@ -86,7 +86,7 @@ def add_meninges(head: Map, rng: np.random.Generator, depth: npt.NDArray[np.floa
         falx = head[middle - thick // 2 : middle - thick // 2 + thick]
         falx[falx == Material.CSF] = Material.MENINGES
     if rng.random() < 0.7:
-        outer = (head != Material.AIR) & (depth <= rng.uniform(2, 3.5))
+        outer = (head != Material.AIR) & (depth <= max(rng.uniform(2, 3.5), *spacing))  # A voxel at least.
         patches = smooth_field(rng, shape, spacing, 30) > rng.uniform(0.8, 2.4)  # type: ignore[arg-type]
         head[outer & patches & (head != Material.WHITE)] = rng.choice((Material.MENINGES, Material.VESSEL))
 
