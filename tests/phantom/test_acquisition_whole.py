@@ -168,6 +168,16 @@ def test_what_does_not_fit_is_refused(signals: np.ndarray, brain: np.ndarray) ->
             draw_acquisition(rng, strength)
 
 
+def test_mild_scans_have_noise_and_point_spread_too() -> None:
+    rng = np.random.default_rng(3)
+    scans = [sequence for _ in range(150) for sequence in draw_acquisition(rng, 0.1).sequences]
+    sigma = np.array([scan.noise.sigma for scan in scans])
+    assert 0.7 < np.mean(sigma > 0) < 0.85
+    assert 0.01 < np.median(sigma[sigma > 0]) < 0.02
+    typical = [np.max(scan.sharpness.sigma_mm) for scan in scans if max(scan.sharpness.sigma_mm) > 0]
+    assert 0.1 < min(typical) <= max(typical) < 0.45
+
+
 def test_gross_faults_come_in_five_to_twelve_percent_and_slight_ones_in_most() -> None:
     rng = np.random.default_rng(7)
     cases = [draw_acquisition(rng) for _ in range(600)]

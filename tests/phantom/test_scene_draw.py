@@ -21,7 +21,7 @@ COUNTS = {
     "metastases": (18, 152, 276, 0),
     "meningioma": (0, 12, 203, 0),
     "operated": (234, 509, 25, 50),
-    "white_matter": (0, 219, 0, 0),
+    "white_matter": (0, 21, 0, 0),
     "both": (721, 2659, 469, 0),
     "healthy": (0, 0, 0, 0),
 }

@@ -93,9 +93,9 @@ def _operated(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _white_matter(scene: Scene, rng: np.random.Generator) -> Scene:
-    """White-matter lesions of inflammatory or vascular kind: from three spots to a hundred."""
-    count = int(np.clip(np.exp(rng.normal(3.2, 0.8)), 3, 110))
-    add_lesions(scene, rng, count, float(np.exp(rng.uniform(np.log(15), np.log(150)))), float(rng.uniform(0.6, 1.3)))
+    """White-matter lesions of inflammatory or vascular kind: from three spots to ninety."""
+    count = int(np.clip(np.exp(rng.normal(2.9, 0.8)), 3, 90))
+    add_lesions(scene, rng, count, float(np.exp(rng.uniform(np.log(25), np.log(200)))), float(rng.uniform(0.6, 1.3)))
     if rng.random() < 0.3:
         add_bands(scene, rng, float(rng.uniform(2, 6)))
     return scene
