@@ -56,9 +56,9 @@ def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     """Return the table with what defines a lesion put back where chance has removed it.
 
     On t2f oedema and white-matter lesions are brighter than white and grey matter and nuclei, core brighter than white
-    matter, and enhancing tumour not much darker than that; vessels and dura are never brighter than all healthy brain, or
-    nothing but their place would tell them from disease. After contrast enhancing tumour is
-    brighter by 0.12 or more, and brighter than white matter. Nothing but air is 0.
+    matter, and enhancing tumour not much darker than that. Vessels and dura are no brighter than the brightest healthy
+    brain, plexus by a fifth at most, or nothing but their place would tell them from disease. After contrast enhancing
+    tumour is brighter by 0.12 or more, and brighter than white matter. Nothing but air is 0.
     """
     kept = table.copy()
     flair, before, after = kept[T2F], kept[T1N], kept[T1C]

@@ -11,7 +11,6 @@ from rarevoxel.phantom.scene.brain import draw_brain
 from rarevoxel.phantom.scene.canvas import Map, Spacing
 from rarevoxel.phantom.scene.material import Material
 
-
 COARSE_MM, FINE_MM = 4.0, 2.0
 """Grids of `coarse_depth`: for what lies deep, and for layers at the surface."""
 
@@ -35,9 +34,7 @@ def draw_healthy(rng: np.random.Generator, shape: tuple[int, int, int], spacing:
     return head
 
 
-def coarse_depth(
-    brain: npt.NDArray[np.bool_], spacing: Spacing, grid_mm: float = COARSE_MM
-) -> npt.NDArray[np.float32]:
+def coarse_depth(brain: npt.NDArray[np.bool_], spacing: Spacing, grid_mm: float = COARSE_MM) -> npt.NDArray[np.float32]:
     """Return the depth below the brain's surface in mm, on a grid of about `grid_mm` repeated to full size."""
     step = [max(1, round(grid_mm / s)) for s in spacing]
     few = brain[:: step[0], :: step[1], :: step[2]]
