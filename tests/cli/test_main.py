@@ -324,11 +324,17 @@ def test_starter_passes_its_options_on(monkeypatch, tmp_path: Path, capsys: pyte
     assert (config.name, path, options) == (
         "site",
         out,
-        {"steps": 7, "seed": 3, "workers": 0, "start": None, "average": None},
+        {"steps": 7, "seed": 3, "workers": 0, "start": None, "average": None, "learning_rate": starter.LEARNING_RATE},
     )
     assert capsys.readouterr().out == f"{out}\n"
     assert main(["starter", "--out", str(out)]) == 0
-    assert calls[1][1] == {"steps": starter.STEPS, "seed": 0, "workers": 1, "start": None, "average": None}
+    defaults = {"steps": starter.STEPS, "seed": 0, "workers": 1, "start": None, "average": None}
+    assert calls[1][1] == {**defaults, "learning_rate": starter.LEARNING_RATE}
+    assert main(["starter", "--out", str(out), "--learning-rate", "0.0007"]) == 0
+    assert calls[2][1]["learning_rate"] == 0.0007
+    with pytest.raises(SystemExit, match="2"):
+        main(["starter", "--out", str(out), "--learning-rate", "0"])
+    assert "--learning-rate: found 0.0, expected a number between 0 and 1" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["starter", "--steps", "0", "--out", str(out)])
 

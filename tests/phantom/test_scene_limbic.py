@@ -86,6 +86,7 @@ def test_limbic_grey_matter_is_mostly_brighter_than_cortex_on_flair_alone() -> N
     tables = [draw_sequences(rng, draw_relaxation(rng)) for rng in map(np.random.default_rng, range(200))]
     ratio = np.array([table[:, Material.LIMBIC] / table[:, Material.GREY] for table in tables])
     assert np.median(ratio[:, 3]) == pytest.approx(1.09, abs=0.04)
+    assert np.percentile(ratio[:, 3], 98) < 1.25  # Drawn by itself it would be as bright as disease in many heads.
     assert np.median(ratio[:, 0]) == pytest.approx(1.0, abs=0.05)
 
 

@@ -39,6 +39,20 @@ def test_there_are_about_as_many_lesions_as_asked(scene: Scene) -> None:
     assert 9 <= np.mean(counts) <= 24
 
 
+def test_a_lesion_in_folded_tissue_is_a_spot_and_no_scribble(scene: Scene) -> None:
+    scene.healthy[scene.healthy == Material.GREY] = Material.WHITE
+    scene.healthy[:, ::3][scene.healthy[:, ::3] == Material.WHITE] = Material.GREY  # Every third layer.
+    shares = []
+    for seed in range(20):
+        drawn = empty_scene(scene.healthy, MM)
+        add_lesion(drawn, np.random.default_rng(seed), (8, 24, 24), 1500.0)
+        pieces, count = ndimage.label(drawn.labels)
+        if count:  # A faint one carries no label.
+            sizes = np.bincount(pieces.ravel())[1:]
+            shares.append(sizes.max() / sizes.sum())
+    assert np.mean(np.array(shares) > 0.95) > 0.75
+
+
 def test_centres_lie_in_free_white_matter_and_lean_towards_the_ventricles(scene: Scene) -> None:
     box = (slice(0, 48), slice(0, 48), slice(0, 24))
     paint(scene, box, np.asarray(scene.healthy[box] == Material.WHITE), Material.CORE)

@@ -30,6 +30,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=5000,
         help="optimisation steps (default 5000); 0 settles the operating point of --start alone",
     )
+    parser.add_argument(
+        "--learning-rate",
+        metavar="R",
+        type=float,
+        default=1e-3,
+        help="peak of the schedule (default 0.001); for a leg that goes on from weights less is often better",
+    )
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of everything (default 0)")
     parser.add_argument("--workers", metavar="W", type=int, default=1, help="processes making samples (default 1)")
     parser.set_defaults(run=run, parser=parser)
@@ -50,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) < low:
             args.parser.error(f"argument --{option}: found {getattr(args, option)}, expected at least {low}")
 
+    if not 0 < args.learning_rate < 1:
+        args.parser.error(f"argument --learning-rate: found {args.learning_rate}, expected a number between 0 and 1")
     if args.steps == 0 and args.start is None:
         args.parser.error("argument --steps: found 0 without --start, which leaves nothing to do")
     if args.average is not None and args.start is None:
@@ -62,7 +71,15 @@ def run(args: argparse.Namespace) -> int:
     from rarevoxel.training.starter import train_starter
 
     config = load_config(bundled_app() / "app.toml")
-    recipe = {"steps": args.steps, "seed": args.seed, "workers": args.workers}
-    written = train_starter(config, args.out, **recipe, start=args.start, average=args.average)
+    written = train_starter(
+        config,
+        args.out,
+        steps=args.steps,
+        seed=args.seed,
+        workers=args.workers,
+        start=args.start,
+        average=args.average,
+        learning_rate=args.learning_rate,
+    )
     sys.stdout.write(f"{written}\n")
     return 0

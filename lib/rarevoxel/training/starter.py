@@ -47,12 +47,12 @@ MOST_SKIPPED = 0.05
 class _Run:
     """The moving parts of a training."""
 
-    def __init__(self, network: nn.Module, steps: int, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, steps: int, rate: float, device: torch.device) -> None:
         self.network = network.to(device).train()
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = deepcopy(self.network)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=LEARNING_RATE, weight_decay=1e-5)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, LEARNING_RATE, steps + 1, pct_start=0.05)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=1e-5)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rate, steps + 1, pct_start=0.05)
         self.step = 0
         self.loss = 1.0
         self.skipped = 0
@@ -96,6 +96,7 @@ def train_starter(
     spec: StreamSpec = StreamSpec(),  # noqa: B008
     start: Path | None = None,
     average: Path | None = None,
+    learning_rate: float = LEARNING_RATE,
 ) -> Path:
     """Train the starter weights and write them; an interrupted training goes on where it stopped.
 
@@ -115,6 +116,7 @@ def train_starter(
             they came about is kept in the new weights.
         average: weights of another leg; the training goes on from the mean of these and `start`. Between two legs of
             one descent the mean is often better than either (Wortsman et al., Model soups, 2022, arXiv:2203.05482).
+        learning_rate: peak of the schedule.
 
     Returns:
         `out`.
@@ -130,8 +132,8 @@ def train_starter(
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, before = _beginning(config, start, average)
-    run = _Run(network, steps, device)
-    recipe = {"steps": steps, "seed": seed, "workers": workers, "loss": LOSS, "learning_rate": LEARNING_RATE, **before}
+    run = _Run(network, steps, learning_rate, device)
+    recipe = {"steps": steps, "seed": seed, "workers": workers, "loss": LOSS, "learning_rate": learning_rate, **before}
     fingerprint = fingerprint_of({**recipe, "config": asdict(config), "spec": asdict(spec)})
     file = CheckpointFile(out.with_suffix(SUFFIX), fingerprint)
     state = file.read()

@@ -20,7 +20,6 @@ _TYPICAL: dict[Material, tuple[float, float, float, float]] = {
     Material.VESSEL: (0.45, 1500, 80, 0.5),
     Material.PLEXUS: (0.95, 2000, 250, 0.3),
     Material.MENINGES: (0.65, 950, 60, 0.25),
-    Material.LIMBIC: (0.83, 1230, 104, 0.05),
     Material.VARIANT: (0.83, 1250, 112, 0.15),
     Material.EDEMA: (0.86, 1350, 150, 0.16),
     Material.CORE: (0.87, 1450, 145, 0.2),
@@ -69,6 +68,9 @@ def draw_relaxation(rng: np.random.Generator) -> Relaxation:
         density[material] = m0 * np.exp(0.04 * rng.standard_normal())
         t1[material] = first * field * np.exp(spread * rng.standard_normal())
         t2[material] = second * np.exp(spread * rng.standard_normal())
+    # Cortex like any other but for a longer T2: drawn by itself it would be as bright as disease in many heads.
+    for values, factor in ((density, 1.01), (t1, 1.02), (t2, rng.uniform(1.02, 1.16))):
+        values[Material.LIMBIC] = values[Material.GREY] * factor * np.exp(0.01 * rng.standard_normal())
     agent = np.zeros(count)
     for material in ENHANCES:
         agent[material] = rng.uniform(0.3, 2.5)

@@ -32,7 +32,9 @@ def draw_table(rng: np.random.Generator, style: Style | None = None) -> Table:
     if style is None:
         style = "physics" if u < 0.7 else "free" if u > 0.9 else "loose"
     jitter = 0.04 if style == "physics" else 0.12
-    table *= np.exp(jitter * rng.standard_normal(table.shape)).astype(np.float32)
+    factor = np.exp(jitter * rng.standard_normal(table.shape)).astype(np.float32)
+    factor[:, Material.LIMBIC] = factor[:, Material.GREY]
+    table *= factor
     if style == "free":
         table = free_table(rng, table)
     return keep_lesions(table, rng)
@@ -49,6 +51,7 @@ def free_table(rng: np.random.Generator, table: Table) -> Table:
     free[T2F, :FIRST_DISEASE] = np.clip(
         table[T2F, :FIRST_DISEASE] * np.exp(0.25 * rng.standard_normal(FIRST_DISEASE)), 0.03, 1.1
     )
+    free[T2F, Material.LIMBIC] = free[T2F, Material.GREY] * table[T2F, Material.LIMBIC] / table[T2F, Material.GREY]
     return free
 
 

@@ -37,7 +37,7 @@ def add_limbic(
         imaging, doi:10.1148/radiology.215.2.r00ma06470.
     """
     fine = smooth_field(rng, head.shape, spacing, 14 * size[0] / 67)  # type: ignore[arg-type]
-    reach = rng.uniform(4, 11) * size[0] / 67
+    reach = rng.uniform(3, 7) * size[0] / 67
     head[(head == Material.GREY) & (insular < reach * (1 + 0.3 * fine))] = Material.LIMBIC
     add_pairs(head, head != Material.AIR, Material.LIMBIC, MEDIAL_TEMPORAL, (0.75, 1.2), at, size, warp, rng)
     add_cingulate(head, at, size, fine, rng)
@@ -68,5 +68,5 @@ def add_bright_cortex(head: Map, fine: Field, rng: np.random.Generator) -> None:
         fine: smooth field of unit variance; the patches are its peaks.
         rng: source of randomness.
     """
-    if rng.random() < 0.4:
+    if rng.random() < 0.15:
         head[(head == Material.GREY) & (fine > rng.uniform(0.6, 2.0))] = Material.LIMBIC

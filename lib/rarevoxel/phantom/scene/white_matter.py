@@ -88,7 +88,7 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
     density = np.clip(0.5 + (1 - distance) / (2 * softness), 0, 1) * strongest
     part = scene.healthy[box]
     into_nuclei = 1.0 if scene.healthy[centre] == Material.NUCLEUS else rng.uniform(0, 1)
-    into_grey = rng.uniform(0, 0.6)
+    into_grey = rng.uniform(0.5, 1)  # Cut off at every fold it would be a scribble, not a spot.
     among = [part == Material.WHITE, part == Material.NUCLEUS, part == Material.GREY]
     density *= np.select(among, [1.0, into_nuclei, into_grey])
     free = (scene.labels[box] == 0) & (np.rint(FULL * density) > scene.density[box])
