@@ -13,7 +13,6 @@ import json
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from rarevoxel.bundled import bundled_app
 from rarevoxel.config import AppConfig, load_config
+from rarevoxel.evaluation import dice
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import build_network, load_weights
 from rarevoxel.phantom.scene import draw_scene
@@ -37,13 +37,20 @@ WHOLE = 0
 
 def draw_crops(config: AppConfig, count: int, seed: int) -> list[Sample]:
     """Draw crops of heads with white-matter lesions, each around one, with all sequences and mild faults."""
-    spec = StreamSpec(edges=((EDGE,),) * 3, large_share=0, late_large_share=0, coarse_share=0, diseased_share=1)
-    stream = PhantomStream(config, seed, count, 0, replace(spec, strength=(0.1, 0.4), missing=(1,), emptied_share=0))
+    spec = StreamSpec(
+        edges=((EDGE,),) * 3,
+        large_share=0,
+        diseased_share=1,
+        coarse_share=0,
+        strength=(0.1, 0.4),
+        missing=(1,),
+        emptied_share=0,
+    )
+    stream = PhantomStream(config, seed, count, 0, spec)
     rng = np.random.default_rng(seed)
-    shape = tuple(round(mm / s) for mm, s in zip(spec.head_mm, stream.spacing, strict=True))
     crops: list[Sample] = []
     while len(crops) < count:
-        scene = draw_scene(rng, (shape[0], shape[1], shape[2]), stream.spacing, "white_matter")
+        scene = draw_scene(rng, stream.head_shape, stream.spacing, "white_matter")
         image, regions = stream.view(*stream.examination(scene, rng), rng)
         if regions[WHOLE].any():
             crops.append((image[None], regions[None]))
@@ -64,9 +71,9 @@ def learn(network: nn.Module, loss: str, crops: Sequence[Sample], steps: int) ->
 
 @torch.no_grad()
 def whole_dice(network: nn.Module, image: torch.Tensor, regions: torch.Tensor) -> float:
-    """Return `2 |P and T| / (|P| + |T|)` of the whole tumour, P where its probability is above 0.5."""
+    """Return the Dice of the whole tumour, marked where its probability is above 0.5."""
     marked, truth = network(image)[0, WHOLE] > 0, regions[0, WHOLE] > 0
-    return 2 * int((marked & truth).sum()) / max(1, int(marked.sum()) + int(truth.sum()))
+    return dice(marked.numpy(), truth.numpy())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

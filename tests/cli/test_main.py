@@ -76,6 +76,24 @@ def test_verbose_tells_what_this_package_does_and_nothing_else(
     assert caplog.messages == ["said by rarevoxel.cli"]
 
 
+@pytest.mark.parametrize(("option", "level"), [((), logging.INFO), (("--verbose",), logging.DEBUG)])
+def test_training_tells_how_far_it_is_and_verbose_tells_more(
+    monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], level: int
+) -> None:
+    seen = []
+
+    def run(args: argparse.Namespace) -> int:
+        seen.append(logging.getLogger("rarevoxel.training").getEffectiveLevel())
+        return 0
+
+    monkeypatch.setattr("rarevoxel.cli.train.run", run)
+    try:
+        assert main(["train", "studies", *option]) == 0
+    finally:
+        logging.getLogger("rarevoxel").setLevel(logging.NOTSET)
+    assert seen == [level]
+
+
 def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(args: argparse.Namespace) -> int:
         raise error

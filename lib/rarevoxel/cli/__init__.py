@@ -65,8 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    if args.verbose:  # Only what this package says: matplotlib and torch's compiler tell of every file they lock.
-        logging.getLogger("rarevoxel").setLevel(logging.DEBUG)
+    level = logging.DEBUG if args.verbose else getattr(args, "log_level", None)
+    if level is not None:  # Only what this package says: matplotlib and torch's compiler tell of every file they lock.
+        logging.getLogger("rarevoxel").setLevel(level)
     try:
         code = int(args.run(args))
         sys.stdout.flush()

@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--version", default=None, help="a version or run (default: the version in service)")
     parser.add_argument("--studies", type=Path, required=True, metavar="DIR", help="studies folder")
     add_home(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, log_level=logging.INFO)
     return parser
 
 
@@ -45,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
     from rarevoxel.datastore.history import History
     from rarevoxel.training.reproduce import reproduce
 
-    logging.getLogger("rarevoxel").setLevel(logging.INFO)
     registry, _ = registry_of(args)
     lineage = registry.lineage(args.version)
     history = History(args.studies)

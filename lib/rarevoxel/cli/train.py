@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--app", type=Path, default=None, help="app folder (default: the brain tumour app)")
     parser.add_argument("--home", type=Path, default=None, help="folder of the site's models")
     parser.add_argument("--json", action="store_true", help="print the final stats as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, log_level=logging.INFO)
     return parser
 
 
@@ -67,7 +67,6 @@ def run(args: argparse.Namespace) -> int:
     from rarevoxel.training import Places, TrainOptions, train_model
     from rarevoxel.training.distributed import joined
 
-    logging.getLogger("rarevoxel").setLevel(logging.INFO)
     app = seed_home(args.app or bundled_app(), args.home or default_home())
     config = load_config(app / "app.toml")
     if args.model not in config.models:

@@ -80,6 +80,9 @@ class PhantomStream(IterableDataset[Sample]):
         steps: its length.
         start: first sample.
         spec: what the samples are like.
+
+    Attributes:
+        head_shape: voxels a head is drawn into.
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class PhantomStream(IterableDataset[Sample]):
         self.normalize = NormalizeBrain((low, high))
         self.spacing = config.preprocessing.spacing
         self.seed, self.steps, self.start, self.spec = seed, steps, start, spec
+        x, y, z = (round(mm / s) for mm, s in zip(spec.head_mm, self.spacing, strict=True))
+        self.head_shape = (x, y, z)
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield the samples that are due from this worker."""
@@ -122,8 +127,7 @@ class PhantomStream(IterableDataset[Sample]):
         """Draw the scene of a key: another head size each time, by a voxel size that is not told."""
         rng = np.random.default_rng([self.seed, 3, *key])
         step = [float(s * rng.uniform(0.9, 1.12)) for s in self.spacing]
-        shape = [round(mm / s) for mm, s in zip(self.spec.head_mm, self.spacing, strict=True)]
-        return draw_scene(rng, (shape[0], shape[1], shape[2]), (step[0], step[1], step[2]))
+        return draw_scene(rng, self.head_shape, (step[0], step[1], step[2]))
 
     def examination(self, scene: Scene, rng: np.random.Generator, *, late: bool = False) -> Examined:
         """Examine a crop of a scene; returns images `(4, H, W, D)`, not yet normalised, and labels `(H, W, D)`.
