@@ -15,7 +15,8 @@ from rarevoxel.config import AppConfig, NetworkConfig, Preprocessing
 from rarevoxel.errors import ConfigError
 from rarevoxel.inference import Engine
 from rarevoxel.inference import sources as sources_module
-from rarevoxel.inference.self_check import expected_dice, highest, region_confidence, tell, without_specks
+from rarevoxel.inference.pieces import Dropped
+from rarevoxel.inference.self_check import expected_dice, highest, region_confidence, tell
 from rarevoxel.phantom import Phantom
 
 
@@ -54,31 +55,17 @@ def test_confidence_of_full_and_empty_regions() -> None:
     assert region_confidence(p, masks, (1, 1, 1)) == {"WT": round(2 * 0.8 / 1.8, 4), "ET": 0.75}
 
 
-def test_small_pieces_go_and_what_touches_a_large_one_stays() -> None:
-    labels = np.zeros((10, 10, 10), np.uint8)
-    labels[1:4, 1:4, 1:4] = 2
-    labels[4, 4, 4] = 3  # Touches by a corner.
-    labels[7, 7, 7] = 3
-    labels[9, 0, 0:2] = 1
-    kept, specks = without_specks(labels, voxel_mm3=2.0, smallest_mm3=5.0)
-    assert sorted(specks) == [2.0, 4.0]
-    assert np.count_nonzero(kept) == 28
-    assert kept[4, 4, 4] == 3
-    assert np.count_nonzero(labels) == 31, "the input must stay as it is"
-    assert without_specks(labels, 2.0, 4.0)[1] == (2.0,), "a piece of exactly that volume stays"
-    assert without_specks(labels, 2.0, 0.0) == (labels, ())
-    assert not without_specks(labels, 2.0, 1000.0)[0].any()
-
-
 def test_sentences() -> None:
     sure = {"WT": 0.9, "TC": 0.5, "ET": 0.31}
-    assert tell(sure, 0.97, True, (), 0.0) == ("ET is uncertain (confidence 0.31)",)
-    told = tell({"WT": 0.93}, 0.071, False, (2.0, 4.0), 5.0)
+    assert tell(sure, 0.97, True, Dropped()) == ("ET is uncertain (confidence 0.31)",)
+    told = tell({"WT": 0.93}, 0.071, False, Dropped((2.0, 4.0), (8.0,), 5.0, 0.95))
     assert told == (
         "no tumour found (WT 0.0 ml, highest probability 0.07)",
         "2 pieces of tumour below 5 mm3 left out (0.006 ml in all)",
+        "1 piece of tumour nowhere as likely as 0.95 left out (0.008 ml in all)",
     )
-    assert tell({}, 0.9, True, (2.0,), 5.0) == ("1 piece of tumour below 5 mm3 left out (0.002 ml in all)",)
+    (alone,) = tell({}, 0.9, True, Dropped((2.0,), (), 5.0))
+    assert alone == "1 piece of tumour below 5 mm3 left out (0.002 ml in all)"
 
 
 class Everywhere(nn.Module):
@@ -102,10 +89,10 @@ Build = Callable[..., Engine]
 def engine(monkeypatch: pytest.MonkeyPatch, config: AppConfig, tmp_path: Path) -> Build:
     """Return a function that makes an engine with a given network, at the phantom's 4 mm."""
 
-    def make(network: nn.Module, smallest_mm3: float = 0.0) -> Engine:
+    def make(network: nn.Module, smallest_mm3: float = 0.0, **info: float) -> Engine:
         path = tmp_path / "given.pt"
         path.write_bytes(b"there")
-        answer = (network, NetworkConfig(filters=(4, 4, 8)), Preprocessing(spacing=(4.0, 4.0, 4.0)), {})
+        answer = (network, NetworkConfig(filters=(4, 4, 8)), Preprocessing(spacing=(4.0, 4.0, 4.0)), info)
         monkeypatch.setattr(sources_module, "load_weights", lambda path, device, data: answer)
         inference = replace(config.inference, smallest_mm3=smallest_mm3)
         return Engine(replace(config, inference=inference), [path], device="cpu")
@@ -151,3 +138,12 @@ def test_a_sure_network_is_confident(engine: Build, case_folder: Path) -> None:
 def test_an_impossible_smallest_piece_is_refused(config: AppConfig) -> None:
     with pytest.raises(ConfigError, match=r"smallest_mm3 \(-1\) must be >= 0"):
         replace(config.inference, smallest_mm3=-1)
+
+
+def test_pieces_that_are_faint_all_over_are_left_out_as_the_weights_say(engine: Build, case_folder: Path) -> None:
+    network = Everywhere(-9.0, block=2.0)  # Probability 0.88.
+    assert engine(network, peak=0.88).predict(case_folder).regions_ml["WT"] == pytest.approx(0.512)
+    without = engine(network, peak=0.89).predict(case_folder)
+    assert not without.labels.any()
+    assert without.findings[1] == "1 piece of tumour nowhere as likely as 0.89 left out (0.512 ml in all)"
+    assert engine(network).predict(case_folder).tumour_found, "weights that say nothing keep every piece"

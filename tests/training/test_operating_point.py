@@ -15,7 +15,6 @@ from rarevoxel.cli import main
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
 from rarevoxel.evaluation import dice
-from rarevoxel.labels import REGIONS
 from rarevoxel.networks import build_network
 from rarevoxel.training import operating_point
 from rarevoxel.training.operating_point import CANDIDATES, f_score, settle
@@ -30,14 +29,14 @@ def network(config: AppConfig) -> nn.Module:
     return build_network(config.network)
 
 
-def scores_that_want(**thresholds: float) -> Any:
-    """Scores whose best candidate is the one that is named; none for a region that is not."""
+def heads_that_want(**thresholds: float) -> Any:
+    """Heads whose best candidate is the one that is named; none for a region that is not."""
 
-    def found(*_: Any) -> dict[str, list[list[float]]]:
-        return {
-            name: [[1 - abs(t - thresholds[name]) for t in CANDIDATES]] * 2 if name in thresholds else []
-            for name in REGIONS
-        }
+    def found(*_: Any) -> operating_point._Heads:
+        heads = operating_point._Heads()
+        for name, best in thresholds.items():
+            heads.scores[name] += [[1 - abs(t - best) for t in CANDIDATES]] * 2
+        return heads
 
     return found
 
@@ -48,8 +47,9 @@ def test_what_was_above_the_best_threshold_is_above_a_half(
     image = torch.randn(1, 4, 16, 16, 16)
     with torch.no_grad():
         before = torch.sigmoid(network.eval()(image))[0]
-    monkeypatch.setattr(operating_point, "_scores", scores_that_want(WT=0.3, ET=0.6))
-    assert settle(network, config, seed=0, heads=2, spec=SPEC) == pytest.approx({"WT": 0.3, "TC": 0.5, "ET": 0.6})
+    monkeypatch.setattr(operating_point, "_ask", heads_that_want(WT=0.3, ET=0.6))
+    found = settle(network, config, seed=0, heads=2, spec=SPEC)
+    assert found == {"operating_point": pytest.approx({"WT": 0.3, "TC": 0.5, "ET": 0.6}), "peak": 0.0}
     with torch.no_grad():
         after = torch.sigmoid(network(image))[0]
     for index, threshold in enumerate((0.3, 0.5, 0.6)):
@@ -71,21 +71,35 @@ def test_a_missed_voxel_weighs_four_times_a_false_one() -> None:
     truth[0] = True
     missed, false = truth.copy(), truth.copy()
     missed[0, 0], false[1, 0] = False, True
-    assert f_score(missed, truth) == pytest.approx(5 * 4 / (5 * 4 + 4))
-    assert f_score(false, truth) == pytest.approx(5 * 5 / (5 * 5 + 1))
+    assert f_score(missed, truth, 2.0) == pytest.approx(5 * 4 / (5 * 4 + 4))
+    assert f_score(false, truth, 2.0) == pytest.approx(5 * 5 / (5 * 5 + 1))
     assert f_score(missed, truth, 1.0) == pytest.approx(dice(missed, truth))
-    assert f_score(truth, truth) == 1.0
-    assert f_score(~truth, truth) == 0.0
+    assert f_score(truth, truth, 2.0) == 1.0
+    assert f_score(~truth, truth, 2.0) == 0.0
 
 
 def test_fresh_heads_judge_and_a_seed_gives_the_same(config: AppConfig, network: nn.Module) -> None:
-    scores = operating_point._scores(network.eval(), config, 3, 3, SPEC)
-    assert len(scores["WT"]) >= 1
+    heads = operating_point._ask(network.eval(), config, 3, 3, SPEC)
+    assert len(heads.scores["WT"]) >= 1
     assert all(
-        len(row) == len(CANDIDATES) and 0 <= min(row) <= max(row) <= 1 for rows in scores.values() for row in rows
+        len(row) == len(CANDIDATES) and 0 <= min(row) <= max(row) <= 1 for rows in heads.scores.values() for row in rows
     )
-    assert operating_point._scores(network, config, 3, 3, SPEC) == scores
-    assert operating_point._scores(network, config, 4, 3, SPEC) != scores
+    assert len(heads.judged) == 3
+    assert operating_point._ask(network, config, 3, 3, SPEC).scores == heads.scores
+    assert operating_point._ask(network, config, 4, 3, SPEC).scores != heads.scores
+
+
+def test_the_peak_is_chosen_where_the_logits_are_then(
+    config: AppConfig, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = heads_that_want(WT=0.2)()
+    whole, truth = np.zeros((2, 8, 4, 4), np.float32)
+    whole[:2, :2, :2], whole[5:, :2, :2] = 0.6, 0.4
+    truth[:2, :2, :2] = 1
+    heads.judged.append((whole, truth > 0))
+    monkeypatch.setattr(operating_point, "_ask", lambda *_: heads)
+    # Odds of 0.4 and 0.6 against those of 0.2: 2.7 and 6, so 0.73 and 0.857.
+    assert settle(network, config, seed=0, spec=SPEC)["peak"] == 0.8
 
 
 def test_a_network_of_another_kind_is_refused(config: AppConfig) -> None:

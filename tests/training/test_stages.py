@@ -23,6 +23,7 @@ from rarevoxel.networks import (
     save_weights,
 )
 from rarevoxel.training import LabelledCase, Places, TrainOptions, in_holdout, stages, train_model
+from rarevoxel.training.fitting import History
 from rarevoxel.training.plan import Plan, make_plan
 from rarevoxel.training.stages import train_networks
 
@@ -216,3 +217,45 @@ def test_a_deeper_binary_network_is_trained_as_it_is(config: AppConfig, entries:
     trained = train_networks(start, plan_of(config, asked, entries[:1]), asked, entries[2:], form="hard")
     assert isinstance(trained.network, TwoStageNetwork)
     assert trained.network.foreground_config == deep
+
+
+@pytest.mark.parametrize("form", [None, "soft"])
+def test_the_peak_is_chosen_from_that_of_the_weights_it_starts_from(
+    config: AppConfig, labelled: list[LabelledCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str | None
+) -> None:
+    starter = tmp_path / "starter.pt"
+    save_weights(starter, network(config), config.network, config.preprocessing, {"name": "starter", "peak": 0.9})
+    asked: list[dict[str, Any]] = []
+
+    def choose(cases: Any, spacing: Any, **named: Any) -> float:
+        asked.append({"cases": list(cases), "spacing": tuple(spacing), **named})
+        return 0.77
+
+    monkeypatch.setattr(stages, "choose_peak", choose)
+    published = tmp_path / "model" / "calf.pt"
+    places = Places(tmp_path / "run", published, starter, tmp_path / "stats.json")
+    stats = train_model(config, options(config), labelled, places, two_stage=form or "")
+    assert stats["peak"] == 0.77
+    (one,) = asked
+    assert (one["known"], one["threshold"], one["spacing"]) == (0.9, 0.5, config.preprocessing.spacing)
+    assert len(one["cases"]) == 2, "those it was trained on, as none selects"
+    for whole, truth in one["cases"]:
+        assert whole.shape == truth.shape
+        assert truth.dtype == bool
+        assert truth.any()
+        assert 0 <= whole.min() <= whole.max() <= 1
+    assert load_weights(tmp_path / "run" / "candidate.pt")[3]["peak"] == 0.77
+
+
+def test_of_many_cases_every_nth_chooses_the_peak(config: AppConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(stages, "_predicted", lambda network, config, cases: read.extend(c["id"] for c in cases) or ())
+    trained = stages.Trained(network(config), History())
+    trained.history.skipped["case-2"] = "torn"
+    cases = [{"id": f"case-{n}"} for n in range(41)]
+    assert stages.settle_peak(trained, config, cases, 0.3) == 0.3, "without cases what is known holds"
+    assert read == [f"case-{n}" for n in (0, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40)]
+    read.clear()
+    stages.settle_peak(trained, config, cases[:3], 0.0)
+    assert read == ["case-0", "case-1"]
+    stages.settle_peak(trained, config, (), 0.0)

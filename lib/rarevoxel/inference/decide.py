@@ -14,7 +14,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose, InvertibleTransform, Orientationd
 
 from rarevoxel.config import InferenceConfig
-from rarevoxel.inference.self_check import region_confidence, region_masks, tell, without_specks
+from rarevoxel.inference.pieces import Dropped, drop_pieces
+from rarevoxel.inference.self_check import region_confidence, region_masks, tell
 from rarevoxel.inference.two_stage import combine
 from rarevoxel.labels import CLIENT_LABELS, REGIONS, regions_to_labels
 from rarevoxel.networks import TwoStage
@@ -28,16 +29,14 @@ class Decided:
     Attributes:
         regions: probabilities of WT, TC, ET, float32 `(3, h, w, d)`.
         labels: uint8 `(h, w, d)` of `CLIENT_LABELS`.
-        specks: volumes of the pieces that were left out, mm^3.
+        dropped: the pieces that were left out.
         spacing: voxel size in mm.
-        smallest_mm3: what decided which pieces those are.
     """
 
     regions: npt.NDArray[np.float32]
     labels: npt.NDArray[np.uint8]
-    specks: tuple[float, ...]
+    dropped: Dropped
     spacing: tuple[float, ...]
-    smallest_mm3: float
     _grid: MetaTensor
     _steps: tuple[InvertibleTransform, ...]
 
@@ -56,13 +55,13 @@ class Decided:
         counts = np.bincount(self.labels.ravel(), minlength=1 + len(CLIENT_LABELS))
         volumes = {name: float(counts[value]) * ml for name, value in CLIENT_LABELS.items()}
         confidence = region_confidence(self.regions, region_masks(self.labels), self.spacing)
-        found, peak = bool(counts[1:].any()), float(self.regions[0].max())
+        found, highest = bool(counts[1:].any()), float(self.regions[0].max())
         return {
             "regions_ml": {name: round(sum(volumes[part] for part in parts), 4) for name, parts in REGIONS.items()},
             "labels_ml": {name: round(volume, 4) for name, volume in volumes.items()},
             "tumour_found": found,
             "confidence": confidence,
-            "findings": tell(confidence, peak, found, self.specks, self.smallest_mm3),
+            "findings": tell(confidence, highest, found, self.dropped),
         }
 
 
@@ -72,6 +71,7 @@ def decide(
     transforms: Compose,
     settings: InferenceConfig,
     two_stage: TwoStage | None = None,
+    peak: float = 0.0,
 ) -> Decided:
     """Resample probabilities to the voxels of the display volume and decide there, inside the box of the brain.
 
@@ -83,6 +83,7 @@ def decide(
         transforms: the chain that made it.
         settings: threshold and smallest piece.
         two_stage: how the last channel acts on the others, None when there is no second stage.
+        peak: what a piece must reach somewhere, see `drop_pieces`.
     """
     fine = MetaTensor(probabilities, meta=image.meta, applied_operations=list(image.applied_operations))
     steps = [step for step in reversed(transforms.transforms) if isinstance(step, InvertibleTransform)]
@@ -95,5 +96,6 @@ def decide(
     found = regions.numpy()
     spacing = tuple(float(mm) for mm in fine.pixdim)
     labels = regions_to_labels(found >= settings.threshold)
-    labels, specks = without_specks(labels, math.prod(spacing), settings.smallest_mm3)
-    return Decided(found, labels, specks, spacing, settings.smallest_mm3, fine, tuple(steps))
+    smallest = settings.smallest_mm3
+    labels, dropped = drop_pieces(labels, found, math.prod(spacing), smallest_mm3=smallest, peak=peak)
+    return Decided(found, labels, dropped, spacing, fine, tuple(steps))

@@ -125,7 +125,8 @@ class Engine:
         clock.go_on()
         probabilities = self.run(serving, data)
         clock.mark("infer")
-        decided = decide(probabilities, data, serving.transforms, self.config.inference, serving.two_stage)
+        settings = self.config.inference
+        decided = decide(probabilities, data, serving.transforms, settings, serving.two_stage, serving.peak)
         labels = decided.paste(decided.labels[None])
         regions = decided.paste(decided.regions).numpy() if with_probabilities else None
         clock.mark("invert")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ from rarevoxel.inference.hooks import Hook, deep_layers, hooked
 from rarevoxel.inference.serving import Prepared, Serving
 from rarevoxel.inference.sources import STARTER, kept_versions, load_checked
 from rarevoxel.inference.two_stage import combine
+from rarevoxel.inference.views import View, views
 from rarevoxel.labels import REGIONS
+from rarevoxel.networks import block_edge
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ class Spread:
 
 def own_images(engine: Engine, prepared: Prepared) -> list[torch.Tensor]:
     """Return what the network says of every mirror image that the engine averages, turned back; see `Engine.run`."""
-    mirror = engine.config.inference.mirror
-    combinations = [axes for count in range(len(mirror) + 1) for axes in itertools.combinations(mirror, count)]
-    return [_seen(engine, prepared, axes) for axes in combinations]
+    serving, mirror = prepared.serving, engine.config.inference.mirror
+    shown = views(prepared.data.shape[1:], mirror, edge=block_edge(serving.network), multiple=serving.multiple)
+    return [_seen(engine, prepared, view) for view in shown]
 
 
 def samples(
@@ -167,21 +168,20 @@ def snapshots(engine: Engine, serving: Serving) -> list[Serving]:
     return list(found.values())
 
 
-def _seen(engine: Engine, prepared: Prepared, axes: Sequence[int], gains: Sequence[float] = ()) -> torch.Tensor:
+def _seen(engine: Engine, prepared: Prepared, view: View, gains: Sequence[float] = ()) -> torch.Tensor:
     image = prepared.data.as_tensor()
     if len(gains) > 0:
         image = image * torch.tensor([1.0 + GAIN * gain for gain in gains]).view(-1, 1, 1, 1)
-    dims = [1 + axis for axis in axes]
-    seen = engine.run(prepared.serving, image.flip(dims) if dims else image, mirror=())
-    return seen.flip(dims) if dims else seen
+    return view.back(engine.run(prepared.serving, view.show(image), mirror=()))
 
 
 def _changed_images(engine: Engine, prepared: Prepared) -> Iterator[torch.Tensor]:
     across = _left_right(prepared.data)
+    turned = View((across,))
     if across not in engine.config.inference.mirror:
-        yield _seen(engine, prepared, [across])
+        yield _seen(engine, prepared, turned)
     for index, gains in enumerate(GAINS):
-        yield _seen(engine, prepared, [across] if index % 2 else [], gains)
+        yield _seen(engine, prepared, turned if index % 2 else View(), gains)
 
 
 def _left_right(image: MetaTensor) -> int:

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from rarevoxel.inference.pieces import Dropped, Labels
 from rarevoxel.labels import REGIONS, labels_to_regions
 
-Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Probability = npt.NDArray[np.float32]
 
@@ -19,8 +19,6 @@ SMOOTH_MM = 3.0
 
 UNCERTAIN = 0.5
 """A region is told as uncertain below this confidence."""
-
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
 def expected_dice(probability: Probability, mask: Mask) -> float:
@@ -92,53 +90,22 @@ def region_confidence(
     return found
 
 
-def without_specks(labels: Labels, voxel_mm3: float, smallest_mm3: float) -> tuple[Labels, tuple[float, ...]]:
-    """Take the pieces of tumour below a volume out of a label map.
-
-    A piece is a 26-connected component of all tumour labels together, so what is inside a larger tumour stays.
-
-    Args:
-        labels: `(H, W, D)`, not changed.
-        voxel_mm3: volume of a voxel.
-        smallest_mm3: smaller pieces go; with 0 all stay.
-
-    Returns:
-        The labels, and the volume of each piece that was taken out, mm^3.
-    """
-    if smallest_mm3 <= 0:
-        return labels, ()
-    pieces, count = ndimage.label(labels != 0, structure=_TOUCHING)
-    volumes = np.bincount(pieces.ravel(), minlength=count + 1)[1:] * voxel_mm3
-    small = volumes < smallest_mm3
-    kept = np.where(np.concatenate([[False], small])[pieces], np.uint8(0), labels)
-    return kept, tuple(float(volume) for volume in volumes[small])
-
-
 def region_masks(labels: Labels) -> dict[str, Mask]:
     """Return region -> mask of a predicted label map; ET lies within TC, and TC within WT."""
     return dict(zip(REGIONS, labels_to_regions(labels), strict=True))
 
 
-def tell(
-    confidence: Mapping[str, float], peak: float, found: bool, specks: Sequence[float], smallest_mm3: float
-) -> tuple[str, ...]:
+def tell(confidence: Mapping[str, float], highest: float, found: bool, dropped: Dropped) -> tuple[str, ...]:
     """Return what the self-check noticed, a sentence each.
 
     Args:
         confidence: from `region_confidence`.
-        peak: highest probability of any voxel to be tumour.
+        highest: highest probability of any voxel to be tumour.
         found: whether the mask has any voxel.
-        specks: volumes of what `without_specks` took out, mm^3.
-        smallest_mm3: what it was asked for.
+        dropped: what `drop_pieces` left out.
     """
-    sentences = []
-    if not found:
-        sentences.append(f"no tumour found (WT 0.0 ml, highest probability {peak:.2f})")
-    if specks:
-        pieces = "1 piece" if len(specks) == 1 else f"{len(specks)} pieces"
-        total = f"{sum(specks) / 1000:.3g} ml in all"
-        sentences.append(f"{pieces} of tumour below {smallest_mm3:g} mm3 left out ({total})")
+    nothing = [] if found else [f"no tumour found (WT 0.0 ml, highest probability {highest:.2f})"]
     unsure = [
         f"{name} is uncertain (confidence {value:.2f})" for name, value in confidence.items() if value < UNCERTAIN
     ]
-    return (*sentences, *unsure)
+    return (*nothing, *dropped.sentences(), *unsure)

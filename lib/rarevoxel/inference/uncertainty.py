@@ -17,7 +17,8 @@ from rarevoxel.inference.engine import Engine
 from rarevoxel.inference.ensemble import Spread, own_images, spread
 from rarevoxel.inference.entropy import binary_entropy
 from rarevoxel.inference.features import watching
-from rarevoxel.inference.self_check import Mask, region_confidence, region_masks, smoothed, without_specks
+from rarevoxel.inference.pieces import drop_pieces
+from rarevoxel.inference.self_check import Mask, region_confidence, region_masks, smoothed
 from rarevoxel.labels import REGIONS, regions_to_labels
 from rarevoxel.learning.pool import Candidate, CaseScore
 from rarevoxel.statistics.box import nonzero_box
@@ -161,7 +162,8 @@ def score_case(
     settings = engine.config.inference
     spacing = tuple(float(mm) for mm in prepared.data.pixdim)
     labels = regions_to_labels(drawn.proposed >= settings.threshold)
-    masks = region_masks(without_specks(labels, math.prod(spacing), settings.smallest_mm3)[0])
+    kept = {"smallest_mm3": settings.smallest_mm3, "peak": prepared.serving.peak}
+    masks = region_masks(drop_pieces(labels, drawn.proposed, math.prod(spacing), **kept)[0])
     found = _regions(drawn, masks, spacing)
     ml = math.prod(spacing) / 1000.0
     every = [candidate for region in found.values() for candidate in region.candidates]

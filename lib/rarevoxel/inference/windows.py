@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,8 @@ from torch.nn import functional
 
 from rarevoxel.config import AppConfig
 from rarevoxel.inference.tiles import choose_tiling
-from rarevoxel.networks import fast_dtype
+from rarevoxel.inference.views import views
+from rarevoxel.networks import block_edge, fast_dtype
 
 
 def predict_probabilities(
@@ -25,19 +25,17 @@ def predict_probabilities(
     Args:
         network: see `predict_logits`.
         image: `(1, C, H, W, D)` on the network's device.
-        mirror: spatial axes, 0 to 2; every combination of them is predicted and turned back.
+        mirror: spatial axes, 0 to 2; every combination of them is predicted and turned back, see `views`.
         settings: see `predict_logits`.
 
     Returns:
         float32 `(1, R, H, W, D)` in [0, 1].
     """
-    combinations = [axes for count in range(len(mirror) + 1) for axes in itertools.combinations(mirror, count)]
+    shown = views(image.shape[2:], mirror, edge=block_edge(network), multiple=settings["multiple"])
     total: torch.Tensor | float = 0.0
-    for axes in combinations:
-        dims = [2 + axis for axis in axes]
-        logits = predict_logits(network, image.flip(dims) if dims else image, **settings)
-        total = total + (torch.sigmoid(logits).flip(dims) if dims else torch.sigmoid(logits))
-    return torch.as_tensor(total) / len(combinations)
+    for view in shown:
+        total = total + view.back(torch.sigmoid(predict_logits(network, view.show(image), **settings)))
+    return torch.as_tensor(total) / len(shown)
 
 
 def predict_image(network: nn.Module, config: AppConfig, image: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from rarevoxel.networks.two_stage import (
     binary_from_regions,
     first_stage_of,
 )
-from rarevoxel.networks.unet import LastChannelsNorm, ShuffledUNet, build_network, fast_dtype, use_norm
+from rarevoxel.networks.unet import LastChannelsNorm, ShuffledUNet, block_edge, build_network, fast_dtype, use_norm
 from rarevoxel.networks.weights import FORMAT, TWO_STAGE_FORMAT, load_weights, save_weights
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "TwoStage",
     "TwoStageNetwork",
     "binary_from_regions",
+    "block_edge",
     "build_network",
     "fast_dtype",
     "first_stage_of",

@@ -101,6 +101,11 @@ def build_network(config: NetworkConfig, *, in_channels: int = 4, out_channels: 
     return network
 
 
+def block_edge(network: nn.Module) -> int:
+    """Return the edge of the largest blocks of voxels that a network sees as one, 1 where it sees every voxel."""
+    return max((part.factor for part in network.modules() if isinstance(part, ShuffledUNet)), default=1)
+
+
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return the floating-point type convolutions gain from on `device`: bfloat16 where the hardware has it."""
     if device.type == "cuda":

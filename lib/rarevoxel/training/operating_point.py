@@ -1,14 +1,17 @@
-"""The operating point of starter weights: their logits are shifted until 0.5 is where they do best on fresh heads.
+"""The operating point of starter weights: where voxels, and pieces of tumour, are decided best on fresh heads.
 
-Best is F2, in which a missed voxel weighs four times a false one: a first proposal is corrected, and a false mark is
-deleted by a click, while a lesion that was missed has to be found and drawn.
+Logits are shifted until 0.5 is the best threshold for voxels. For the whole tumour best is F2, in which a missed voxel
+weighs four times a false one: a first proposal is corrected, and a false mark is deleted by a click, while a lesion
+that was missed has to be found and drawn. For what lies within it best is Dice: a voxel costs as much to paint as to
+erase there.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +21,37 @@ from tqdm import tqdm
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
+from rarevoxel.inference.pieces import PEAK
+from rarevoxel.inference.windows import predict_image
 from rarevoxel.labels import REGIONS
+from rarevoxel.training.peak import Judged, choose_peak
 from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec
 
 logger = logging.getLogger(__name__)
 
-CANDIDATES: tuple[float, ...] = tuple(i / 20 for i in range(2, 19))
-"""Thresholds that are tried: 0.10, 0.15, ..., 0.90."""
+CANDIDATES: tuple[float, ...] = (0.03, 0.05, 0.07, *(i / 20 for i in range(2, 19)))
+"""Thresholds that are tried: to 0.07, then 0.10, 0.15, ..., 0.90."""
 
-BETA = 2.0
+BETAS = {"WT": 2.0, "TC": 1.0, "ET": 1.0}
+"""What a missed voxel weighs, as the root of its weight in `f_score`; with 1 it is Dice."""
 
 HEADS = 40
 
 APART = 1_000_003
 """Added to a training's seed, so that no head it was trained on judges."""
+
+
+@dataclass
+class _Heads:
+    """What a network says of fresh heads.
+
+    Attributes:
+        scores: region -> for every head that has it, `f_score` with its `BETAS` at each candidate.
+        judged: probability of whole tumour and the truth of every head.
+    """
+
+    scores: dict[str, list[list[float]]] = field(default_factory=lambda: {name: [] for name in REGIONS})
+    judged: list[Judged] = field(default_factory=list)
 
 
 def settle(
@@ -41,22 +61,24 @@ def settle(
     seed: int,
     heads: int = HEADS,
     spec: StreamSpec = StreamSpec(),  # noqa: B008
-) -> dict[str, float]:
-    """Shift the logits of each region so that 0.5 is the threshold of the best mean F2 on fresh synthetic heads.
+) -> dict[str, Any]:
+    """Shift the logits of each region so that 0.5 is the threshold of the best mean score on fresh synthetic heads.
 
     With t the best threshold, `logit(t)` is taken from the bias of the last layer: `p >= t` before is `p >= 0.5` after.
     A loss that looks at the hardest voxels leaves probabilities low where disease is small, and everything that comes
     after (a mask, a first fine-tuning, the gate) decides at 0.5. A head that has none of a region does not judge it.
+    With that done, the peak a piece of whole tumour must reach is that of the best mean lesion F1 on the same heads,
+    see `rarevoxel.training.peak.choose_peak`; there a head without tumour does judge.
 
     Args:
         network: of `rarevoxel.networks.build_network`; changed in place, and left in evaluation mode.
-        config: network and preprocessing.
+        config: network, preprocessing, and how images are predicted.
         seed: of the training; the heads are others.
         heads: how many.
         spec: what crops are like; large ones alone are drawn, with all sequences.
 
     Returns:
-        Region -> t; 0.5 where no head has the region.
+        `operating_point`: region -> t, 0.5 where no head has the region; `peak`.
 
     Raises:
         ModelError: if the network has no last layer of this kind.
@@ -64,17 +86,20 @@ def settle(
     bias = dict(network.named_parameters()).get("output_block.conv.conv.bias")
     if bias is None:
         raise ModelError(f"{type(network).__name__} has no output_block, expected a network of build_network")
-    scores = _scores(network.eval(), config, seed, heads, spec)
-    found = {name: _best(scores[name]) for name in REGIONS}
+    seen = _ask(network.eval(), config, seed, heads, spec)
+    found = {name: _best(seen.scores[name]) for name in REGIONS}
     block = config.network.shuffle**3
     with torch.no_grad():
         for index, threshold in enumerate(found.values()):
             bias[index * block : (index + 1) * block] -= math.log(threshold / (1 - threshold))
-    logger.info("operating point on %d fresh heads: %s", heads, found)
-    return found
+    odds = found["WT"] / (1 - found["WT"])
+    shifted = [(p / (p + odds * (1 - p)), truth) for p, truth in seen.judged]
+    peak = choose_peak(shifted, config.preprocessing.spacing)
+    logger.info("operating point on %d fresh heads: %s, peak %g", heads, found, peak)
+    return {"operating_point": found, PEAK: peak}
 
 
-def f_score(prediction: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], beta: float = BETA) -> float:
+def f_score(prediction: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], beta: float) -> float:
     """Return `(1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP)` of two masks, b the weight of recall; 1 is Dice.
 
     Args:
@@ -87,23 +112,21 @@ def f_score(prediction: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], bet
     return (1 + beta**2) * both / ((1 + beta**2) * both + beta**2 * missed + false)
 
 
-def _scores(
-    network: nn.Module, config: AppConfig, seed: int, heads: int, spec: StreamSpec
-) -> dict[str, list[list[float]]]:
-    """Region -> for every head that has it, F2 at each candidate."""
+def _ask(network: nn.Module, config: AppConfig, seed: int, heads: int, spec: StreamSpec) -> _Heads:
+    """Predict fresh heads as they would be served."""
     fresh = replace(spec, block=1, reuse=1, views=1, apart=1, large_share=1.0, late_large_share=1.0)
     fresh = replace(fresh, missing=(1.0,), emptied_share=0.0, coarse_share=0.0)
     stream = PhantomStream(config, seed + APART, heads, 0, fresh)
-    device = next(network.parameters()).device
-    scores: dict[str, list[list[float]]] = {name: [] for name in REGIONS}
+    seen = _Heads()
     for image, regions in tqdm(stream, total=heads, desc="operating point", unit="head", disable=None):
-        with torch.inference_mode():
-            probabilities = torch.sigmoid(network(image[None].to(device))[0].float()).cpu().numpy()
+        probabilities, masks = predict_image(network, config, image).numpy(), regions.numpy() > 0
         for index, name in enumerate(REGIONS):
-            truth = regions[index].numpy() > 0
-            if truth.any():
-                scores[name].append([f_score(probabilities[index] >= t, truth) for t in CANDIDATES])
-    return scores
+            if masks[index].any():
+                seen.scores[name].append(
+                    [f_score(probabilities[index] >= t, masks[index], BETAS[name]) for t in CANDIDATES]
+                )
+        seen.judged.append((probabilities[0].copy(), masks[0].copy()))
+    return seen
 
 
 def _best(scores: list[list[float]]) -> float:

@@ -17,6 +17,7 @@ from torch import nn
 from rarevoxel import __version__
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ConflictError, ModelError
+from rarevoxel.inference.pieces import PEAK
 from rarevoxel.inference.sources import load_checked, sources
 from rarevoxel.lineage import WeightFile
 from rarevoxel.networks import build_network, save_weights
@@ -33,7 +34,7 @@ from rarevoxel.training.record import facts, make_lineage, outcome, progress
 from rarevoxel.training.resume import CHECKPOINTS, begin_run, end_run
 from rarevoxel.training.run_stats import RunStats
 from rarevoxel.training.split import Split, split_cases
-from rarevoxel.training.stages import Trained, train_networks
+from rarevoxel.training.stages import Trained, settle_peak, train_networks
 from rarevoxel.volumes import file_sha256
 
 __all__ = ["LabelledCase", "Places", "train_model", "write_json"]
@@ -146,7 +147,7 @@ def _train(
     measured = measure_cases(cases)
     split = _split(measured, config)
     measured.check_tumour(split.train)
-    network, start, config = _network(config, options, places)
+    network, start, config, known_peak = _network(config, options, places)
     if start is None:  # Random weights are nothing to hold on to.
         options = replace(options, anchor=0.0)
     entries = {case.id: {**case.entry(), "content": measured.content(case.id)} for case in measured.usable}
@@ -183,11 +184,13 @@ def _train(
     trained = job.train(on_epoch)
     known["skipped"].update(measured.without_folders(trained.history.skipped))
     candidate = places.run / "candidate.pt"
+    peak = settle_peak(trained, config, select or plan.train, known_peak)
     info = {
         "name": places.model,
         "loss": plan.choice.name,
         "cases": len(plan.train),
         "epochs": options.max_epochs,
+        PEAK: peak,
     }
     save_weights(candidate, trained.network, config.network, config.preprocessing, info)
     verdict = judge(config, candidate, places.in_service, holdout, {case.id: case.patient for case in cases})
@@ -196,6 +199,7 @@ def _train(
         **known,
         **progress(options.max_epochs, options, trained.history, started),
         **outcome(verdict, trained, started),
+        PEAK: peak,
     }
     lineage = make_lineage(
         places.model,
@@ -266,8 +270,8 @@ def _split(measured: Measured, config: AppConfig) -> Split:
 
 def _network(
     config: AppConfig, options: TrainOptions, places: Places
-) -> tuple[nn.Module, WeightFile | None, AppConfig]:
-    """The network to start from: the weights in service (with their own preprocessing), or a new one."""
+) -> tuple[nn.Module, WeightFile | None, AppConfig, float]:
+    """The network to start from, the weights in service (with their own preprocessing and peak) or a new one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for path, expected in sources(places.in_service) if options.pretrained else ():
         try:
@@ -277,7 +281,7 @@ def _network(
             continue
         network = loaded.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         config = replace(config, network=loaded.config, preprocessing=loaded.preprocessing)
-        return network, WeightFile(path.name, loaded.sha256), config
+        return network, WeightFile(path.name, loaded.sha256), config, float(loaded.info.get(PEAK, 0.0))
     torch.manual_seed(options.seed)
     network = build_network(config.network).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network, None, config
+    return network, None, config, 0.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from torch import nn
 
 from rarevoxel.config import AppConfig
-from rarevoxel.inference.two_stage import tune_threshold
+from rarevoxel.inference.two_stage import combine, tune_threshold
 from rarevoxel.inference.windows import predict_image
+from rarevoxel.labels import REGIONS
 from rarevoxel.losses import build_loss
 from rarevoxel.networks import SecondStage, TwoStage, TwoStageNetwork, binary_from_regions, first_stage_of
 from rarevoxel.training.checkpoint import SAVE_INTERVAL_S, SUFFIX
@@ -21,6 +23,7 @@ from rarevoxel.training.distributed import current_group
 from rarevoxel.training.fitting import History
 from rarevoxel.training.loop import fit
 from rarevoxel.training.options import TrainOptions
+from rarevoxel.training.peak import Judged, choose_peak
 from rarevoxel.training.plan import Plan
 from rarevoxel.transforms import Stage, build_transforms
 
@@ -28,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 BINARY_LOSS = "dice_ce"
 """Loss of the binary network of a two-stage model."""
+
+PEAK_CASES = 16
+"""Cases that a peak is chosen by, at most."""
 
 
 @dataclass(frozen=True)
@@ -120,21 +126,46 @@ def train_networks(
     both = TwoStageNetwork(regions, second)
     if not current_group().first:  # One process tunes, the others have done their part.
         return Trained(both, history)
-    deepest = max(shape, second.config, key=lambda config: config.multiple)
     asked = [case for case in tune or holdout or plan.train if str(case["id"]) not in history.skipped]
-    cases = _predicted(both, replace(plan.config, network=deepest), asked)
+    cases = _predicted(both, plan.config, asked)
     threshold, scores = tune_threshold(cases, form, decision=plan.config.inference.threshold)
     logger.info("second stage: %s form, threshold %.2f", form, threshold)
     settled = replace(second, settings=TwoStage(threshold, form))
     return Trained(TwoStageNetwork(regions, settled), history, scores)
 
 
+def settle_peak(trained: Trained, config: AppConfig, cases: Sequence[dict[str, Any]], known: float) -> float:
+    """Return what a piece of tumour must reach somewhere to be kept, see `rarevoxel.training.peak.choose_peak`.
+
+    Args:
+        trained: networks whose stages have been trained and tuned.
+        config: of the plan.
+        cases: labelled cases to choose by, none of which judges the weights; of more than `PEAK_CASES` every n-th.
+        known: peak of the weights the training began with, which holds as long as no other does better.
+    """
+    asked = [case for case in cases if str(case["id"]) not in trained.history.skipped]
+    asked = asked[:: math.ceil(len(asked) / PEAK_CASES) or 1]
+    network, stage = trained.network, trained.second_stage
+
+    def judged() -> Iterator[Judged]:
+        for regions, foreground, truth in _predicted(network, config, asked):
+            acted = regions if stage is None else combine(regions, foreground, stage.threshold, stage.form)
+            yield acted[0].numpy(), (truth[0] > 0).numpy()
+
+    peak = choose_peak(judged(), config.preprocessing.spacing, threshold=config.inference.threshold, known=known)
+    logger.info("pieces of tumour must reach %g somewhere (%d cases)", peak, len(asked))
+    return peak
+
+
 @torch.no_grad()
 def _predicted(network: nn.Module, config: AppConfig, cases: Sequence[dict[str, Any]]) -> Any:
-    """Yield region probabilities, foreground probability and true regions of every case, at network spacing."""
+    """Yield region probabilities, foreground probability (of two stages) and true regions of cases, as resampled."""
     network.eval()
+    if isinstance(network, TwoStageNetwork):
+        config = replace(config, network=max(config.network, network.second.config, key=lambda shape: shape.multiple))
     transforms = build_transforms(config, Stage.VALIDATE)
     for case in cases:
         data = transforms(dict(case))
         probabilities = predict_image(network, config, data["image"].as_tensor())
-        yield probabilities[:-1], probabilities[-1:], data["label"].as_tensor()
+        count = len(REGIONS)
+        yield probabilities[:count], probabilities[count:], data["label"].as_tensor()

@@ -144,7 +144,7 @@ def train_starter(
     told = {"name": "starter", **recipe, "planned_steps": steps, "loss": run.loss}
     if steps == 0:
         told = {key: value for key, value in before["start"].items() if key != "sha256"}
-    info = {**told, "operating_point": settle(run.average, config, seed=seed, spec=spec)}
+    info = {**told, **settle(run.average, config, seed=seed, spec=spec)}
     save_weights(out, run.average, config.network, config.preprocessing, info, half=True)
     file.path.unlink(missing_ok=True)
     return out

@@ -1,0 +1,73 @@
+"""How likely a piece of tumour must be somewhere, chosen by lesions: the second threshold of a model.
+
+Where a region ends is a matter of voxels, and the threshold of a decision serves that. Whether a piece is a lesion at
+all is a matter of lesions, and asks for a threshold of its own, see `rarevoxel.inference.pieces.drop_pieces`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from rarevoxel.evaluation import LesionMatcher
+from rarevoxel.inference.pieces import drop_pieces
+
+PEAKS: tuple[float, ...] = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+"""Peaks that are tried; 0 keeps every piece."""
+
+Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+"""Probability of whole tumour and the true mask of a case, both `(H, W, D)`."""
+
+
+def choose_peak(
+    cases: Iterable[Judged], spacing: Sequence[float], *, threshold: float = 0.5, known: float = 0.0
+) -> float:
+    """Return the peak nearest to a known one of those whose mean lesion F1 is as good as the best.
+
+    As good is what lies no more than a standard error of the differences, case by case, below the best mean (the
+    one-standard-error rule): a model is less certain of cases of another kind than of those it is judged by, and a peak
+    it reaches nowhere would take all their lesions. Without a known peak the lowest is the nearest.
+
+    Args:
+        cases: what the model says, and the truth.
+        spacing: voxel size in mm.
+        threshold: probability from which a voxel belongs to the tumour.
+        known: peak of the weights the model was trained from, tried too.
+    """
+    peaks = sorted({*PEAKS, known})
+    scores = [lesion_scores(whole, truth, spacing, peaks, threshold) for whole, truth in cases]
+    if not scores:
+        return known
+    table = np.array(scores)
+    behind = table[:, [int(table.mean(axis=0).argmax())]] - table
+    error = behind.std(axis=0, ddof=1) / math.sqrt(len(table)) if len(table) > 1 else 0.0
+    good = np.flatnonzero(behind.mean(axis=0) <= error + 1e-12)
+    return min([peaks[int(index)] for index in good], key=lambda peak: abs(peak - known))
+
+
+def lesion_scores(
+    whole: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.bool_],
+    spacing: Sequence[float],
+    peaks: Sequence[float],
+    threshold: float = 0.5,
+) -> list[float]:
+    """Return the lesion F1 of one case at every peak; 1 where there is no lesion and none is left.
+
+    Args:
+        whole: probability of whole tumour.
+        truth: true mask.
+        spacing: voxel size in mm.
+        peaks: see `drop_pieces`.
+        threshold: see `choose_peak`.
+    """
+    matcher = LesionMatcher(truth, spacing)
+    labels = (whole >= threshold).astype(np.uint8)
+    scores = []
+    for peak in peaks:
+        f1 = matcher.match(drop_pieces(labels, whole[None], 1.0, peak=peak)[0] != 0).f1()
+        scores.append(1.0 if math.isnan(f1) else f1)
+    return scores
