@@ -71,11 +71,11 @@ def test_a_missed_voxel_weighs_four_times_a_false_one() -> None:
     truth[0] = True
     missed, false = truth.copy(), truth.copy()
     missed[0, 0], false[1, 0] = False, True
-    assert f_score(missed, truth, 2.0) == pytest.approx(5 * 4 / (5 * 4 + 4))
-    assert f_score(false, truth, 2.0) == pytest.approx(5 * 5 / (5 * 5 + 1))
+    assert f_score(missed, truth) == pytest.approx(5 * 4 / (5 * 4 + 4))
+    assert f_score(false, truth) == pytest.approx(5 * 5 / (5 * 5 + 1))
     assert f_score(missed, truth, 1.0) == pytest.approx(dice(missed, truth))
-    assert f_score(truth, truth, 2.0) == 1.0
-    assert f_score(~truth, truth, 2.0) == 0.0
+    assert f_score(truth, truth) == 1.0
+    assert f_score(~truth, truth) == 0.0
 
 
 def test_fresh_heads_judge_and_a_seed_gives_the_same(config: AppConfig, network: nn.Module) -> None:
@@ -100,6 +100,21 @@ def test_the_peak_is_chosen_where_the_logits_are_then(
     monkeypatch.setattr(operating_point, "_ask", lambda *_: heads)
     # Odds of 0.4 and 0.6 against those of 0.2: 2.7 and 6, so 0.73 and 0.857.
     assert settle(network, config, seed=0, spec=SPEC)["peak"] == 0.8
+
+
+def test_thresholds_that_are_known_stay_and_a_peak_is_chosen(
+    config: AppConfig, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = heads_that_want(WT=0.2)()
+    whole, truth = np.zeros((2, 8, 4, 4), np.float32)
+    whole[:2, :2, :2], whole[5:, :2, :2] = 0.8, 0.65
+    truth[:2, :2, :2] = 1
+    heads.judged.append((whole, truth > 0))
+    monkeypatch.setattr(operating_point, "_ask", lambda *_: heads)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    known = {"WT": 0.3, "TC": 0.4, "ET": 0.5}
+    assert settle(network, config, seed=0, spec=SPEC, known=known) == {"operating_point": known, "peak": 0.7}
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
 def test_a_network_of_another_kind_is_refused(config: AppConfig) -> None:

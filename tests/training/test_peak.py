@@ -52,6 +52,14 @@ def test_what_is_better_by_less_than_a_standard_error_is_not_better() -> None:
     assert choose_peak([heads[0], *heads[:-1]], SPACING) == 0.85
 
 
+def test_the_nearest_peak_that_brings_three_quarters_of_the_gain_is_taken() -> None:
+    sure = [head((0.99, True))] * 4
+    few, most = head((0.75, False)), head((0.94, False))
+    assert choose_peak([*sure, few, few, few, most], SPACING) == 0.8, "three of four"
+    assert choose_peak([*sure, few, few, most, most], SPACING) == 0.95, "half is not enough"
+    assert choose_peak([*sure, few, few, most, most], SPACING, known=0.99) == 0.99
+
+
 def test_pieces_begin_at_the_threshold() -> None:
     whole: npt.NDArray[np.float32]
     whole, truth = head((0.9, True), (0.4, False))

@@ -15,7 +15,7 @@ from rarevoxel.cli import main
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ConfigError, TrainingError
 from rarevoxel.networks import load_weights
-from rarevoxel.training import starter, step
+from rarevoxel.training import operating_point, starter, step
 from rarevoxel.training.checkpoint import CheckpointFile
 from rarevoxel.training.operating_point import settle
 from rarevoxel.training.phantom_stream import StreamSpec
@@ -176,14 +176,25 @@ def test_a_start_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "argument --start: found the file of --out" in capsys.readouterr().err
 
 
-def test_without_steps_the_operating_point_of_other_weights_is_settled(config: AppConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_without_steps_other_weights_get_the_operating_point_and_peak_they_lack(
+    config: AppConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
     first = train(config, tmp_path / "first.pt", steps=2)
+    content = torch.load(tmp_path / "first.pt", weights_only=True)
+    before = content["info"]
+    del before["peak"]
+    if not known:
+        del before["operating_point"]
+    torch.save(content, tmp_path / "first.pt")
+    monkeypatch.setattr(operating_point, "_best", lambda scores: 0.25)
     second = train(config, tmp_path / "second.pt", steps=0, start=tmp_path / "first.pt")
     changed = {name for name in first if not torch.equal(first[name], second[name])}
-    assert changed <= {"output_block.conv.conv.bias"}
-    (before, after) = (load_weights(tmp_path / name)[3] for name in ("first.pt", "second.pt"))
-    assert {**before, "operating_point": after["operating_point"], "peak": after["peak"]} == after
-    assert set(after["operating_point"]) == {"WT", "TC", "ET"}
+    assert changed == (set() if known else {"output_block.conv.conv.bias"})
+    after = load_weights(tmp_path / "second.pt")[3]
+    point = before["operating_point"] if known else dict.fromkeys(("WT", "TC", "ET"), 0.25)
+    assert {**before, "operating_point": point, "peak": after["peak"]} == after
+    assert 0 <= after["peak"] < 1
 
 
 def test_two_legs_are_averaged(config: AppConfig, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         type=int,
         default=5000,
-        help="optimisation steps (default 5000); 0 settles the operating point of --start alone",
+        help="optimisation steps (default 5000); 0 settles what --start lacks of operating point and peak",
     )
     parser.add_argument(
         "--learning-rate",

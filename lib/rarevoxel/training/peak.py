@@ -18,6 +18,9 @@ from rarevoxel.inference.pieces import drop_pieces
 PEAKS: tuple[float, ...] = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 """Peaks that are tried; 0 keeps every piece."""
 
+MOST = 0.75
+"""Share of the gain that a peak must bring."""
+
 Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Probability of whole tumour and the true mask of a case, both `(H, W, D)`."""
 
@@ -25,27 +28,31 @@ Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 def choose_peak(
     cases: Iterable[Judged], spacing: Sequence[float], *, threshold: float = 0.5, known: float = 0.0
 ) -> float:
-    """Return the peak nearest to a known one of those whose mean lesion F1 is as good as the best.
+    """Return the peak nearest to a known one that brings most of what lesion F1 can gain.
 
-    As good is what lies no more than a standard error of the differences, case by case, below the best mean (the
-    one-standard-error rule): a model is less certain of cases of another kind than of those it is judged by, and a peak
-    it reaches nowhere would take all their lesions. Without a known peak the lowest is the nearest.
+    With G the most that another peak adds to the mean F1 of the known one, the nearest that adds `MOST` G is taken: a
+    model is less certain of cases of another kind than of those it is judged by, and a peak that it reaches nowhere
+    would take all their lesions. Where G is no more than a standard error of its differences, case by case, the known
+    one stays.
 
     Args:
         cases: what the model says, and the truth.
         spacing: voxel size in mm.
         threshold: probability from which a voxel belongs to the tumour.
-        known: peak of the weights the model was trained from, tried too.
+        known: peak of the weights the model was trained from; 0 where there is none.
     """
     peaks = sorted({*PEAKS, known})
     scores = [lesion_scores(whole, truth, spacing, peaks, threshold) for whole, truth in cases]
     if not scores:
         return known
-    table = np.array(scores)
-    behind = table[:, [int(table.mean(axis=0).argmax())]] - table
-    error = behind.std(axis=0, ddof=1) / math.sqrt(len(table)) if len(table) > 1 else 0.0
-    good = np.flatnonzero(behind.mean(axis=0) <= error + 1e-12)
-    return min([peaks[int(index)] for index in good], key=lambda peak: abs(peak - known))
+    gains = np.array(scores) - np.array(scores)[:, [peaks.index(known)]]
+    means = gains.mean(axis=0)
+    best = int(means.argmax())
+    error = float(gains[:, best].std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    if means[best] <= error + 1e-12:
+        return known
+    enough = np.flatnonzero(means >= MOST * means[best] - 1e-12)
+    return min([peaks[int(index)] for index in enough], key=lambda peak: abs(peak - known))
 
 
 def lesion_scores(

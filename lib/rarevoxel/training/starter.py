@@ -107,7 +107,8 @@ def train_starter(
     Args:
         config: network and preprocessing.
         out: the weight file.
-        steps: optimisation steps; 0 settles the operating point of `start` and nothing else.
+        steps: optimisation steps; 0 settles the operating point of `start` and nothing else, and where that is known
+            its peak alone.
         seed: of weights and samples.
         workers: processes that make samples; samples depend on their number (0 counts as 1).
         spec: what the samples are like.
@@ -144,7 +145,8 @@ def train_starter(
     told = {"name": "starter", **recipe, "planned_steps": steps, "loss": run.loss}
     if steps == 0:
         told = {key: value for key, value in before["start"].items() if key != "sha256"}
-    info = {**told, **settle(run.average, config, seed=seed, spec=spec)}
+    known = before["start"].get("operating_point") if steps == 0 and average is None else None
+    info = {**told, **settle(run.average, config, seed=seed, spec=spec, known=known)}
     save_weights(out, run.average, config.network, config.preprocessing, info, half=True)
     file.path.unlink(missing_ok=True)
     return out
