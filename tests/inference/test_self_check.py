@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ Build = Callable[..., Engine]
 def engine(monkeypatch: pytest.MonkeyPatch, config: AppConfig, tmp_path: Path) -> Build:
     """Return a function that makes an engine with a given network, at the phantom's 4 mm."""
 
-    def make(network: nn.Module, smallest_mm3: float = 0.0, **info: float) -> Engine:
+    def make(network: nn.Module, smallest_mm3: float = 0.0, **info: Any) -> Engine:
         path = tmp_path / "given.pt"
         path.write_bytes(b"there")
         answer = (network, NetworkConfig(filters=(4, 4, 8)), Preprocessing(spacing=(4.0, 4.0, 4.0)), info)
@@ -147,3 +148,13 @@ def test_pieces_that_are_faint_all_over_are_left_out_as_the_weights_say(engine: 
     assert not without.labels.any()
     assert without.findings[1] == "1 piece of tumour nowhere as likely as 0.89 left out (0.512 ml in all)"
     assert engine(network).predict(case_folder).tumour_found, "weights that say nothing keep every piece"
+
+
+def test_without_a_sequence_the_weights_threshold_for_that_decides(engine: Build, case_folder: Path) -> None:
+    made = engine(Everywhere(-9.0, block=-1.0), missing={"t2f": {"WT": 0.2}})  # Probability 0.27.
+    files = {name: case_folder / f"{name}.nii.gz" for name in ("t1n", "t1c", "t2w", "t2f")}
+    assert not made.predict(files).tumour_found
+    del files["t2f"]
+    found = made.predict(files)
+    assert found.missing == ("t2f",)
+    assert found.regions_ml == {"WT": 0.512, "TC": 0.0, "ET": 0.0}

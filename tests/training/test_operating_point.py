@@ -17,10 +17,16 @@ from rarevoxel.errors import ModelError
 from rarevoxel.evaluation import dice
 from rarevoxel.networks import build_network
 from rarevoxel.training import operating_point
-from rarevoxel.training.operating_point import CANDIDATES, f_score, settle
+from rarevoxel.training.operating_point import CANDIDATES, settle
 from rarevoxel.training.phantom_stream import StreamSpec
+from rarevoxel.training.scores import f_score
 
 SPEC = StreamSpec(head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, apart=2, edges=((8, 16),) * 3, large=(16, 16, 16))
+
+
+@pytest.fixture(autouse=True)
+def nothing_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operating_point, "thresholds_by_sequence", lambda *_: {})
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def test_what_was_above_the_best_threshold_is_above_a_half(
         before = torch.sigmoid(network.eval()(image))[0]
     monkeypatch.setattr(operating_point, "_ask", heads_that_want(WT=0.3, ET=0.6))
     found = settle(network, config, seed=0, heads=2, spec=SPEC)
-    assert found == {"operating_point": pytest.approx({"WT": 0.3, "TC": 0.5, "ET": 0.6}), "peak": 0.0}
+    assert found == {"operating_point": pytest.approx({"WT": 0.3, "TC": 0.5, "ET": 0.6}), "peak": 0.0, "missing": {}}
     with torch.no_grad():
         after = torch.sigmoid(network(image))[0]
     for index, threshold in enumerate((0.3, 0.5, 0.6)):
@@ -113,8 +119,28 @@ def test_thresholds_that_are_known_stay_and_a_peak_is_chosen(
     monkeypatch.setattr(operating_point, "_ask", lambda *_: heads)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     known = {"WT": 0.3, "TC": 0.4, "ET": 0.5}
-    assert settle(network, config, seed=0, spec=SPEC, known=known) == {"operating_point": known, "peak": 0.7}
+    assert settle(network, config, seed=0, spec=SPEC, known=known) == {
+        "operating_point": known,
+        "peak": 0.7,
+        "missing": {},
+    }
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_cases_without_a_sequence_are_judged_with_that_peak(
+    config: AppConfig, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, float]] = []
+
+    def find(network: nn.Module, config: AppConfig, heads: Any, peak: float) -> dict[str, dict[str, float]]:
+        asked.append((len(list(heads)), peak))
+        return {"t2f": {"WT": 0.2}}
+
+    monkeypatch.setattr(operating_point, "thresholds_by_sequence", find)
+    monkeypatch.setattr(operating_point, "choose_peak", lambda *_: 0.8)
+    monkeypatch.setattr(operating_point, "WITHOUT_HEADS", 2)
+    assert settle(network, config, seed=0, heads=3, spec=SPEC)["missing"] == {"t2f": {"WT": 0.2}}
+    assert asked == [(2, 0.8)]
 
 
 def test_a_network_of_another_kind_is_refused(config: AppConfig) -> None:

@@ -193,7 +193,7 @@ def test_without_steps_other_weights_get_the_operating_point_and_peak_they_lack(
     assert changed == (set() if known else {"output_block.conv.conv.bias"})
     after = load_weights(tmp_path / "second.pt")[3]
     point = before["operating_point"] if known else dict.fromkeys(("WT", "TC", "ET"), 0.25)
-    assert {**before, "operating_point": point, "peak": after["peak"]} == after
+    assert {**before, "operating_point": point, "peak": after["peak"], "missing": after["missing"]} == after
     assert 0 <= after["peak"] < 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,9 @@ def decide(
     transforms: Compose,
     settings: InferenceConfig,
     two_stage: TwoStage | None = None,
+    *,
     peak: float = 0.0,
+    thresholds: Sequence[float] | None = None,
 ) -> Decided:
     """Resample probabilities to the voxels of the display volume and decide there, inside the box of the brain.
 
@@ -84,6 +87,7 @@ def decide(
         settings: threshold and smallest piece.
         two_stage: how the last channel acts on the others, None when there is no second stage.
         peak: what a piece must reach somewhere, see `drop_pieces`.
+        thresholds: of WT, TC, ET; those of the settings when None.
     """
     fine = MetaTensor(probabilities, meta=image.meta, applied_operations=list(image.applied_operations))
     steps = [step for step in reversed(transforms.transforms) if isinstance(step, InvertibleTransform)]
@@ -95,7 +99,8 @@ def decide(
         regions = combine(regions[:count], regions[count:], two_stage.threshold, two_stage.form)
     found = regions.numpy()
     spacing = tuple(float(mm) for mm in fine.pixdim)
-    labels = regions_to_labels(found >= settings.threshold)
+    above = np.array(thresholds or [settings.threshold] * len(REGIONS), np.float32)
+    labels = regions_to_labels(found >= above[:, None, None, None])
     smallest = settings.smallest_mm3
     labels, dropped = drop_pieces(labels, found, math.prod(spacing), smallest_mm3=smallest, peak=peak)
     return Decided(found, labels, dropped, spacing, fine, tuple(steps))

@@ -23,6 +23,7 @@ from rarevoxel.inference.memory import voxels_in_memory
 from rarevoxel.inference.prediction import Prediction
 from rarevoxel.inference.serving import Clock, Prepared, Serving, Stamp, make_serving, stamp_of
 from rarevoxel.inference.sources import STARTER, Loaded, kept_versions, load_checked, sidecar_of, sources
+from rarevoxel.inference.thresholds import thresholds_without
 from rarevoxel.inference.windows import predict_probabilities
 from rarevoxel.transforms import missing_of
 from rarevoxel.volumes import write_volume
@@ -125,8 +126,17 @@ class Engine:
         clock.go_on()
         probabilities = self.run(serving, data)
         clock.mark("infer")
-        settings = self.config.inference
-        decided = decide(probabilities, data, serving.transforms, settings, serving.two_stage, serving.peak)
+        settings, missing = self.config.inference, missing_of(data)
+        thresholds = thresholds_without(serving.info, missing, settings.threshold)
+        decided = decide(
+            probabilities,
+            data,
+            serving.transforms,
+            settings,
+            serving.two_stage,
+            peak=serving.peak,
+            thresholds=thresholds,
+        )
         labels = decided.paste(decided.labels[None])
         regions = decided.paste(decided.regions).numpy() if with_probabilities else None
         clock.mark("invert")
@@ -135,7 +145,7 @@ class Engine:
             labels=labels[0].numpy(),
             affine=np.asarray(labels.affine, dtype=np.float64),
             model=serving.model(),
-            missing=missing_of(data),
+            missing=missing,
             probabilities=regions,
             **{**found, "labels_ml": {name: found["labels_ml"][name] for name in self.config.labels}},
         )

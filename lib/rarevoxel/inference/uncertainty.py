@@ -19,9 +19,11 @@ from rarevoxel.inference.entropy import binary_entropy
 from rarevoxel.inference.features import watching
 from rarevoxel.inference.pieces import drop_pieces
 from rarevoxel.inference.self_check import Mask, region_confidence, region_masks, smoothed
+from rarevoxel.inference.thresholds import thresholds_without
 from rarevoxel.labels import REGIONS, regions_to_labels
 from rarevoxel.learning.pool import Candidate, CaseScore
 from rarevoxel.statistics.box import nonzero_box
+from rarevoxel.transforms import missing_of
 
 Values = npt.NDArray[np.float32]
 
@@ -161,7 +163,8 @@ def score_case(
     drawn = spread(engine, prepared, own, method=method, seed=seed)
     settings = engine.config.inference
     spacing = tuple(float(mm) for mm in prepared.data.pixdim)
-    labels = regions_to_labels(drawn.proposed >= settings.threshold)
+    above = thresholds_without(prepared.serving.info, missing_of(prepared.data), settings.threshold)
+    labels = regions_to_labels(drawn.proposed >= np.array(above, np.float32)[:, None, None, None])
     kept = {"smallest_mm3": settings.smallest_mm3, "peak": prepared.serving.peak}
     masks = region_masks(drop_pieces(labels, drawn.proposed, math.prod(spacing), **kept)[0])
     found = _regions(drawn, masks, spacing)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -22,20 +21,24 @@ from tqdm import tqdm
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
 from rarevoxel.inference.pieces import PEAK
+from rarevoxel.inference.thresholds import MISSING
 from rarevoxel.inference.windows import predict_image
 from rarevoxel.labels import REGIONS
 from rarevoxel.training.peak import Judged, choose_peak
 from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec
+from rarevoxel.training.scores import f_score
+from rarevoxel.training.without import thresholds_by_sequence
 
 logger = logging.getLogger(__name__)
 
 CANDIDATES: tuple[float, ...] = (0.03, 0.05, 0.07, *(i / 20 for i in range(2, 19)))
 """Thresholds that are tried: to 0.07, then 0.10, 0.15, ..., 0.90."""
 
-BETA = 2.0
-
 HEADS = 120
 """Of 40, other draws moved the best threshold from 0.35 to 0.55."""
+
+WITHOUT_HEADS = 40
+"""Of these, how many are also predicted without each sequence."""
 
 APART = 1_000_003
 """Added to a training's seed, so that no head it was trained on judges."""
@@ -69,7 +72,8 @@ def settle(
     A loss that looks at the hardest voxels leaves probabilities low where disease is small, and everything that comes
     after (a mask, a first fine-tuning, the gate) decides at 0.5. A head that has none of a region does not judge it.
     With that done, the peak a piece of whole tumour must reach is that of the best mean lesion F1 on the same heads,
-    see `rarevoxel.training.peak.choose_peak`; there a head without tumour does judge.
+    see `rarevoxel.training.peak.choose_peak`; there a head without tumour does judge. Last come lower thresholds for
+    whole tumour where a sequence is missing, see `rarevoxel.training.without.thresholds_by_sequence`.
 
     Args:
         network: of `rarevoxel.networks.build_network`; changed in place, and left in evaluation mode.
@@ -77,10 +81,10 @@ def settle(
         seed: of the training; the heads are others.
         heads: how many.
         spec: what crops are like; large ones alone are drawn, with all sequences.
-        known: thresholds that the logits have been shifted to before; they stay, and only the peak is chosen.
+        known: thresholds that the logits have been shifted to before; they stay, and only the rest is chosen.
 
     Returns:
-        `operating_point`: region -> t, 0.5 where no head has the region; `peak`.
+        `operating_point`: region -> t, 0.5 where no head has the region; `peak`; `missing`.
 
     Raises:
         ModelError: if the network has no last layer of this kind.
@@ -99,28 +103,23 @@ def settle(
         odds = found["WT"] / (1 - found["WT"])
         judged = [(p / (p + odds * (1 - p)), truth) for p, truth in judged]
     peak = choose_peak(judged, config.preprocessing.spacing)
-    logger.info("operating point on %d fresh heads: %s, peak %g", heads, found, peak)
-    return {"operating_point": found, PEAK: peak}
+    count = min(heads, WITHOUT_HEADS)
+    again = tqdm(_fresh(config, seed, count, spec), total=count, desc="without a sequence", unit="head", disable=None)
+    without = thresholds_by_sequence(network, config, again, peak)
+    logger.info("operating point on %d fresh heads: %s, peak %g, without a sequence %s", heads, found, peak, without)
+    return {"operating_point": found, PEAK: peak, MISSING: without}
 
 
-def f_score(prediction: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], beta: float = BETA) -> float:
-    """Return `(1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP)` of two masks, b the weight of recall; 1 is Dice.
-
-    Args:
-        prediction: `(H, W, D)`.
-        truth: the same shape, not empty.
-        beta: b.
-    """
-    both = int(np.count_nonzero(prediction & truth))
-    false, missed = int(np.count_nonzero(prediction)) - both, int(np.count_nonzero(truth)) - both
-    return (1 + beta**2) * both / ((1 + beta**2) * both + beta**2 * missed + false)
+def _fresh(config: AppConfig, seed: int, heads: int, spec: StreamSpec) -> PhantomStream:
+    """Heads that no training has seen, whole and with all sequences."""
+    whole = replace(spec, block=1, reuse=1, views=1, apart=1, large_share=1.0, late_large_share=1.0)
+    whole = replace(whole, missing=(1.0,), emptied_share=0.0, coarse_share=0.0)
+    return PhantomStream(config, seed + APART, heads, 0, whole)
 
 
 def _ask(network: nn.Module, config: AppConfig, seed: int, heads: int, spec: StreamSpec) -> _Heads:
     """Predict fresh heads as they would be served."""
-    fresh = replace(spec, block=1, reuse=1, views=1, apart=1, large_share=1.0, late_large_share=1.0)
-    fresh = replace(fresh, missing=(1.0,), emptied_share=0.0, coarse_share=0.0)
-    stream = PhantomStream(config, seed + APART, heads, 0, fresh)
+    stream = _fresh(config, seed, heads, spec)
     seen = _Heads()
     for image, regions in tqdm(stream, total=heads, desc="operating point", unit="head", disable=None):
         probabilities, masks = predict_image(network, config, image).numpy(), regions.numpy() > 0

@@ -1,0 +1,67 @@
+"""How low whole tumour must be decided when a sequence is missing, found on fresh heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from rarevoxel.cases import SEQUENCES
+from rarevoxel.config import AppConfig
+from rarevoxel.inference.pieces import drop_pieces
+from rarevoxel.inference.windows import predict_image
+from rarevoxel.training.scores import f_score
+
+LOWER: tuple[float, ...] = (0.05, 0.07, *(i / 20 for i in range(2, 11)))
+"""Thresholds that are tried: 0.05, 0.07, then 0.10, 0.15, ..., 0.50."""
+
+
+def thresholds_by_sequence(
+    network: nn.Module, config: AppConfig, heads: Iterable[tuple[torch.Tensor, torch.Tensor]], peak: float
+) -> dict[str, dict[str, float]]:
+    """Return the sequences without which another threshold is best for whole tumour, and that threshold.
+
+    Every head is predicted with all sequences and without each. A sequence is named when the best mean F2 without it is
+    at a lower threshold than with all: the network sees the tumour then, but is less certain of it. Pieces that reach
+    the peak nowhere are left out first, as they will be; without that no low threshold does well.
+
+    Args:
+        network: in evaluation mode.
+        config: network, preprocessing, and how images are predicted.
+        heads: images `(4, H, W, D)` and regions `(3, H, W, D)`; heads without tumour say nothing.
+        peak: see `rarevoxel.inference.pieces.drop_pieces`.
+
+    Returns:
+        Sequence -> `{"WT": threshold}`, see `rarevoxel.inference.thresholds.thresholds_without`.
+    """
+    rows: dict[str, list[list[float]]] = {name: [] for name in ("", *SEQUENCES)}
+    for image, regions in heads:
+        truth = regions[0].numpy() > 0
+        if not truth.any():
+            continue
+        for name, scores in rows.items():
+            seen = image.clone()
+            if name:
+                seen[SEQUENCES.index(name)] = 0
+            whole = predict_image(network, config, seen)[0].numpy()
+            scores.append([f_score(_mask(whole, threshold, peak), truth) for threshold in LOWER])
+    if not rows[""]:
+        return {}
+    best = {name: _best(scores) for name, scores in rows.items()}
+    complete = best.pop("")
+    return {name: {"WT": threshold} for name, threshold in best.items() if threshold < complete}
+
+
+def _mask(whole: npt.NDArray[np.float32], threshold: float, peak: float) -> npt.NDArray[np.bool_]:
+    labels = (whole >= threshold).astype(np.uint8)
+    kept: npt.NDArray[np.bool_] = drop_pieces(labels, whole[None], 1.0, peak=peak)[0] != 0
+    return kept
+
+
+def _best(scores: list[list[float]]) -> float:
+    """The threshold of the best mean, of equally good ones the highest."""
+    means = np.mean(scores, axis=0)
+    return LOWER[int(np.flatnonzero(means >= means.max() - 1e-12)[-1])]
