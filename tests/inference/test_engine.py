@@ -305,7 +305,7 @@ def test_warm_up_goes_the_whole_road_and_leaves_nothing(
     engine = Engine(config, [tiny_weights], device="cpu", cache=cache)
     decided: list[Any] = []
     real = engine_module.decide
-    monkeypatch.setattr(engine_module, "decide", lambda *found: decided.append(real(*found)) or decided[-1])
+    monkeypatch.setattr(engine_module, "decide", lambda *a, **k: decided.append(real(*a, **k)) or decided[-1])
     engine.warm_up()
     assert len(decided) == 1
     assert list(tmp_path.iterdir()) == []

@@ -85,7 +85,7 @@ def test_from_labels_to_published_weights(config: AppConfig, tmp_path: Path, pha
     assert places.published.read_bytes() == (places.run / "candidate.pt").read_bytes()
     *_, preprocessing, info = load_weights(places.published)
     assert preprocessing == config.preprocessing
-    assert info == {"name": "calf", "loss": "calf_bce_dice", "cases": 3, "epochs": 2}
+    assert info == {"name": "calf", "loss": "calf_bce_dice", "cases": 3, "epochs": 2, "peak": stats["peak"]}
     lineage = Lineage.load(places.run / "lineage.json")
     assert lineage == Lineage.load(tmp_path / "model" / "calf.lineage.json")
     assert lineage.gate == json.loads(json.dumps(stats["gate"]))

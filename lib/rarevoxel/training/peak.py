@@ -6,6 +6,7 @@ all is a matter of lesions, and asks for a threshold of its own, see `rarevoxel.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 from rarevoxel.evaluation import LesionMatcher
 from rarevoxel.inference.pieces import drop_pieces
+
+logger = logging.getLogger(__name__)
 
 PEAKS: tuple[float, ...] = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 """Peaks that are tried; 0 keeps every piece."""
@@ -52,7 +55,10 @@ def choose_peak(
     if means[best] <= error + 1e-12:
         return known
     enough = np.flatnonzero(means >= MOST * means[best] - 1e-12)
-    return min([peaks[int(index)] for index in enough], key=lambda peak: abs(peak - known))
+    chosen = min((int(index) for index in enough), key=lambda index: abs(peaks[index] - known))
+    told = (peaks[chosen], means[chosen], known, means[best], peaks[best])
+    logger.info("peak %g: lesion F1 %+.3f against a peak of %g, at best %+.3f with %g", *told)
+    return peaks[chosen]
 
 
 def lesion_scores(
