@@ -20,6 +20,7 @@ from rarevoxel.evaluation import region_dice
 from rarevoxel.inference import Engine
 from rarevoxel.inference.decide import decide
 from rarevoxel.inference.precision import VARIABLE
+from rarevoxel.inference.rule import rule_of
 from rarevoxel.networks import load_weights
 from rarevoxel.transforms import CropBraind, build_transforms
 from rarevoxel.volumes import read_labels
@@ -58,7 +59,7 @@ def plain_masks(config: AppConfig, cases: list[Case]) -> Iterator[np.ndarray]:
 def plain_mask(network: nn.Module, config: AppConfig, image: torch.Tensor, chain: Compose) -> np.ndarray:
     with torch.inference_mode():
         logits = sliding_window_inference(image.as_tensor()[None], config.inference.window, 1, network)
-    decided = decide(torch.sigmoid(logits)[0], image, chain, config.inference)
+    decided = decide(torch.sigmoid(logits)[0], image, chain, rule_of({}, (), config.inference))
     return decided.paste(decided.labels[None])[0].numpy()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +13,11 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose, InvertibleTransform, Orientationd
 
-from rarevoxel.config import InferenceConfig
-from rarevoxel.inference.pieces import Dropped, drop_pieces
+from rarevoxel.inference.pieces import Dropped
+from rarevoxel.inference.rule import Rule
 from rarevoxel.inference.self_check import region_confidence, region_masks, tell
 from rarevoxel.inference.two_stage import combine
-from rarevoxel.labels import CLIENT_LABELS, REGIONS, regions_to_labels
+from rarevoxel.labels import CLIENT_LABELS, REGIONS
 from rarevoxel.networks import TwoStage
 from rarevoxel.transforms import CropBraind
 
@@ -70,11 +69,8 @@ def decide(
     probabilities: torch.Tensor,
     image: MetaTensor,
     transforms: Compose,
-    settings: InferenceConfig,
+    rule: Rule,
     two_stage: TwoStage | None = None,
-    *,
-    peak: float = 0.0,
-    thresholds: Sequence[float] | None = None,
 ) -> Decided:
     """Resample probabilities to the voxels of the display volume and decide there, inside the box of the brain.
 
@@ -84,10 +80,8 @@ def decide(
         probabilities: what the network says, float32 `(R, h, w, d)`.
         image: what the network saw.
         transforms: the chain that made it.
-        settings: threshold and smallest piece.
+        rule: thresholds, and what pieces must reach.
         two_stage: how the last channel acts on the others, None when there is no second stage.
-        peak: what a piece must reach somewhere, see `drop_pieces`.
-        thresholds: of WT, TC, ET; those of the settings when None.
     """
     fine = MetaTensor(probabilities, meta=image.meta, applied_operations=list(image.applied_operations))
     steps = [step for step in reversed(transforms.transforms) if isinstance(step, InvertibleTransform)]
@@ -99,8 +93,5 @@ def decide(
         regions = combine(regions[:count], regions[count:], two_stage.threshold, two_stage.form)
     found = regions.numpy()
     spacing = tuple(float(mm) for mm in fine.pixdim)
-    above = np.array(thresholds or [settings.threshold] * len(REGIONS), np.float32)
-    labels = regions_to_labels(found >= above[:, None, None, None])
-    smallest = settings.smallest_mm3
-    labels, dropped = drop_pieces(labels, found, math.prod(spacing), smallest_mm3=smallest, peak=peak)
+    labels, dropped = rule.apply(found, math.prod(spacing))
     return Decided(found, labels, dropped, spacing, fine, tuple(steps))

@@ -21,9 +21,9 @@ from rarevoxel.inference.cache import VolumeCache
 from rarevoxel.inference.decide import decide
 from rarevoxel.inference.memory import voxels_in_memory
 from rarevoxel.inference.prediction import Prediction
+from rarevoxel.inference.rule import rule_of
 from rarevoxel.inference.serving import Clock, Prepared, Serving, Stamp, make_serving, stamp_of
 from rarevoxel.inference.sources import STARTER, Loaded, kept_versions, load_checked, sidecar_of, sources
-from rarevoxel.inference.thresholds import thresholds_without
 from rarevoxel.inference.windows import predict_probabilities
 from rarevoxel.transforms import missing_of
 from rarevoxel.volumes import write_volume
@@ -126,17 +126,9 @@ class Engine:
         clock.go_on()
         probabilities = self.run(serving, data)
         clock.mark("infer")
-        settings, missing = self.config.inference, missing_of(data)
-        thresholds = thresholds_without(serving.info, missing, settings.threshold)
-        decided = decide(
-            probabilities,
-            data,
-            serving.transforms,
-            settings,
-            serving.two_stage,
-            peak=serving.peak,
-            thresholds=thresholds,
-        )
+        missing = missing_of(data)
+        rule = rule_of(serving.info, missing, self.config.inference)
+        decided = decide(probabilities, data, serving.transforms, rule, serving.two_stage)
         labels = decided.paste(decided.labels[None])
         regions = decided.paste(decided.regions).numpy() if with_probabilities else None
         clock.mark("invert")

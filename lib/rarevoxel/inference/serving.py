@@ -17,7 +17,6 @@ from torch import nn
 from rarevoxel.cases import SEQUENCES
 from rarevoxel.config import AppConfig, Preprocessing
 from rarevoxel.inference.memory import bytes_per_voxel
-from rarevoxel.inference.pieces import PEAK
 from rarevoxel.inference.precision import choose_dtype
 from rarevoxel.inference.sources import Loaded
 from rarevoxel.networks import TwoStage, TwoStageNetwork
@@ -47,7 +46,6 @@ class Serving:
         version: their name.
         sha256: of the file.
         two_stage: how the last channel acts on the others, None when there is no second stage.
-        peak: what a piece of tumour must reach somewhere, see `rarevoxel.inference.pieces.drop_pieces`.
     """
 
     network: nn.Module
@@ -61,7 +59,6 @@ class Serving:
     version: str
     sha256: str
     two_stage: TwoStage | None = None
-    peak: float = 0.0
 
     def model(self) -> dict[str, Any]:
         """What an answer says about the weights."""
@@ -157,5 +154,4 @@ def make_serving(loaded: Loaded, config: AppConfig, stamp: Stamp, version: str) 
         version,
         loaded.sha256,
         two_stage,
-        float(loaded.info.get(PEAK, 0.0)),
     )

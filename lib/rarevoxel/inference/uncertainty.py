@@ -17,10 +17,9 @@ from rarevoxel.inference.engine import Engine
 from rarevoxel.inference.ensemble import Spread, own_images, spread
 from rarevoxel.inference.entropy import binary_entropy
 from rarevoxel.inference.features import watching
-from rarevoxel.inference.pieces import drop_pieces
+from rarevoxel.inference.rule import rule_of
 from rarevoxel.inference.self_check import Mask, region_confidence, region_masks, smoothed
-from rarevoxel.inference.thresholds import thresholds_without
-from rarevoxel.labels import REGIONS, regions_to_labels
+from rarevoxel.labels import REGIONS
 from rarevoxel.learning.pool import Candidate, CaseScore
 from rarevoxel.statistics.box import nonzero_box
 from rarevoxel.transforms import missing_of
@@ -161,12 +160,9 @@ def score_case(
     with watching(prepared.serving.network) as seen:
         own = own_images(engine, prepared)
     drawn = spread(engine, prepared, own, method=method, seed=seed)
-    settings = engine.config.inference
+    rule = rule_of(prepared.serving.info, missing_of(prepared.data), engine.config.inference)
     spacing = tuple(float(mm) for mm in prepared.data.pixdim)
-    above = thresholds_without(prepared.serving.info, missing_of(prepared.data), settings.threshold)
-    labels = regions_to_labels(drawn.proposed >= np.array(above, np.float32)[:, None, None, None])
-    kept = {"smallest_mm3": settings.smallest_mm3, "peak": prepared.serving.peak}
-    masks = region_masks(drop_pieces(labels, drawn.proposed, math.prod(spacing), **kept)[0])
+    masks = region_masks(rule.apply(drawn.proposed, math.prod(spacing))[0])
     found = _regions(drawn, masks, spacing)
     ml = math.prod(spacing) / 1000.0
     every = [candidate for region in found.values() for candidate in region.candidates]

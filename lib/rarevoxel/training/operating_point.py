@@ -21,7 +21,7 @@ from tqdm import tqdm
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
 from rarevoxel.inference.pieces import PEAK
-from rarevoxel.inference.thresholds import MISSING
+from rarevoxel.inference.rule import MISSING
 from rarevoxel.inference.windows import predict_image
 from rarevoxel.labels import REGIONS
 from rarevoxel.training.peak import Judged, choose_peak

@@ -35,7 +35,7 @@ def thresholds_by_sequence(
         peak: see `rarevoxel.inference.pieces.drop_pieces`.
 
     Returns:
-        Sequence -> `{"WT": threshold}`, see `rarevoxel.inference.thresholds.thresholds_without`.
+        Sequence -> `{"WT": threshold}`, see `rarevoxel.inference.rule.thresholds_without`.
     """
     rows: dict[str, list[list[float]]] = {name: [] for name in ("", *SEQUENCES)}
     for image, regions in heads:
