@@ -71,7 +71,7 @@ def settle(
     With t the best threshold, `logit(t)` is taken from the bias of the last layer: `p >= t` before is `p >= 0.5` after.
     A loss that looks at the hardest voxels leaves probabilities low where disease is small, and everything that comes
     after (a mask, a first fine-tuning, the gate) decides at 0.5. A head that has none of a region does not judge it.
-    With that done, the peak a piece of whole tumour must reach is that of the best mean lesion F1 on the same heads,
+    With that done, the peak a piece of whole tumour must reach is chosen by the mean lesion F1 on the same heads,
     see `rarevoxel.training.peak.choose_peak`; there a head without tumour does judge. Last come lower thresholds for
     whole tumour where a sequence is missing, see `rarevoxel.training.without.thresholds_by_sequence`.
 
