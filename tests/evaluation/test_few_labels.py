@@ -99,3 +99,14 @@ def test_the_recipe_predicts_on_the_grid_of_the_case(tmp_path: Path, write_case:
     assert found.shape == truth.shape
     assert set(np.unique(found)) == {0, 2}
     assert 2 * np.count_nonzero((found == 2) & truth) / (np.count_nonzero(found) + np.count_nonzero(truth)) > 0.9
+
+
+def test_the_question_alone_is_four_cases_with_the_start_against_all_without() -> None:
+    from few_labels import question_cells
+    from few_labels_report import curve_of
+
+    cells = question_cells((1, 2, 4, 8), 16, [0, 3])
+    points = [(curve_of({**cell.__dict__}), cell.n, cell.seed) for cell in cells if cell.method != "starter"]
+    assert sorted(points) == sorted(
+        (curve, n, seed) for seed in (0, 3) for curve, n in (("free", 4), ("scratch", 16), ("scratch, longer", 16))
+    )
