@@ -68,9 +68,14 @@ def tuning_cells(study: Study, anchors: Sequence[float]) -> list[Cell]:
     return [Cell(TUNED, study.sides.train_tune, 100, anchor, tune=True) for anchor in anchors]
 
 
+def middle_of(counts: Sequence[int]) -> int:
+    """Return the number of cases that the question is asked of: the third, or the last of fewer."""
+    return counts[min(2, len(counts) - 1)]
+
+
 def judged_cells(anchor: float, counts: Sequence[int], most: int, seeds: Sequence[int]) -> list[Cell]:
     """Return the cells that are reported, those that decide the question first."""
-    middle = counts[min(2, len(counts) - 1)]
+    middle = middle_of(counts)
     others = [n for n in counts if n != middle]
     first, *later = seeds
 
@@ -93,7 +98,7 @@ def judged_cells(anchor: float, counts: Sequence[int], most: int, seeds: Sequenc
 
 def question_cells(counts: Sequence[int], most: int, seeds: Sequence[int]) -> list[Cell]:
     """Return the cells of the question alone, without an anchor, for every seed: see the module."""
-    middle = counts[min(2, len(counts) - 1)]
+    middle = middle_of(counts)
     cells = [Cell(STARTER, 0)]
     for seed in seeds:
         cells += [Cell(SCRATCH, most, seed, factor=4), Cell(SCRATCH, most, seed), Cell(TUNED, middle, seed, 0.0)]

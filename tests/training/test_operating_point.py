@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rarevoxel.networks import build_network
 from rarevoxel.training import operating_point
 from rarevoxel.training.operating_point import CANDIDATES, settle
 from rarevoxel.training.phantom_stream import StreamSpec
-from rarevoxel.training.scores import f_score
+from rarevoxel.training.scores import best_threshold, f_score
 
 SPEC = StreamSpec(head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, apart=2, edges=((8, 16),) * 3, large=(16, 16, 16))
 
@@ -35,7 +36,7 @@ def network(config: AppConfig) -> nn.Module:
     return build_network(config.network)
 
 
-def heads_that_want(**thresholds: float) -> Any:
+def heads_that_want(**thresholds: float) -> Callable[..., operating_point._Heads]:
     """Heads whose best candidate is the one that is named; none for a region that is not."""
 
     def found(*_: Any) -> operating_point._Heads:
@@ -45,6 +46,16 @@ def heads_that_want(**thresholds: float) -> Any:
         return heads
 
     return found
+
+
+def a_lesion_and_a_false_piece(lesion: float, false: float) -> operating_point._Heads:
+    """One head with the probabilities of the two; 0.2 is the best threshold."""
+    heads = heads_that_want(WT=0.2)()
+    whole, truth = np.zeros((2, 8, 4, 4), np.float32)
+    whole[:2, :2, :2], whole[5:, :2, :2] = lesion, false
+    truth[:2, :2, :2] = 1
+    heads.judged.append((whole, truth > 0))
+    return heads
 
 
 def test_what_was_above_the_best_threshold_is_above_a_half(
@@ -68,8 +79,10 @@ def test_what_was_above_the_best_threshold_is_above_a_half(
 
 
 def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
-    assert operating_point._best([[1.0] * len(CANDIDATES)]) == 0.5
-    assert operating_point._best([[0.0] * 12 + [1.0] * (len(CANDIDATES) - 12)]) == CANDIDATES[12]
+    assert best_threshold([[1.0] * len(CANDIDATES)], CANDIDATES) == 0.5
+    row = [0.0] * 12 + [1.0] * (len(CANDIDATES) - 12)
+    assert best_threshold([row], CANDIDATES) == CANDIDATES[12]
+    assert best_threshold([], CANDIDATES) == 0.5
 
 
 def test_a_missed_voxel_weighs_four_times_a_false_one() -> None:
@@ -98,12 +111,7 @@ def test_fresh_heads_judge_and_a_seed_gives_the_same(config: AppConfig, network:
 def test_the_peak_is_chosen_where_the_logits_are_then(
     config: AppConfig, network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heads = heads_that_want(WT=0.2)()
-    whole, truth = np.zeros((2, 8, 4, 4), np.float32)
-    whole[:2, :2, :2], whole[5:, :2, :2] = 0.6, 0.4
-    truth[:2, :2, :2] = 1
-    heads.judged.append((whole, truth > 0))
-    monkeypatch.setattr(operating_point, "_ask", lambda *_: heads)
+    monkeypatch.setattr(operating_point, "_ask", lambda *_: a_lesion_and_a_false_piece(0.6, 0.4))
     # Odds of 0.4 and 0.6 against those of 0.2: 2.7 and 6, so 0.73 and 0.857.
     assert settle(network, config, seed=0, spec=SPEC)["peak"] == 0.8
 
@@ -111,12 +119,7 @@ def test_the_peak_is_chosen_where_the_logits_are_then(
 def test_thresholds_that_are_known_stay_and_a_peak_is_chosen(
     config: AppConfig, network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heads = heads_that_want(WT=0.2)()
-    whole, truth = np.zeros((2, 8, 4, 4), np.float32)
-    whole[:2, :2, :2], whole[5:, :2, :2] = 0.8, 0.65
-    truth[:2, :2, :2] = 1
-    heads.judged.append((whole, truth > 0))
-    monkeypatch.setattr(operating_point, "_ask", lambda *_: heads)
+    monkeypatch.setattr(operating_point, "_ask", lambda *_: a_lesion_and_a_false_piece(0.8, 0.65))
     before = {key: value.clone() for key, value in network.state_dict().items()}
     known = {"WT": 0.3, "TC": 0.4, "ET": 0.5}
     assert settle(network, config, seed=0, spec=SPEC, known=known) == {

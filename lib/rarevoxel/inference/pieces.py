@@ -95,5 +95,18 @@ def drop_pieces(
     return kept, Dropped(tuple(volumes[small].tolist()), tuple(volumes[faint].tolist()), smallest_mm3, peak)
 
 
+def whole_mask(whole: npt.NDArray[np.float32], threshold: float, peak: float) -> npt.NDArray[np.bool_]:
+    """Return the mask of whole tumour by two thresholds, of its probability `(H, W, D)` alone; see `drop_pieces`.
+
+    Args:
+        whole: probability in [0, 1].
+        threshold: from which a voxel belongs to a piece.
+        peak: what a piece must reach somewhere.
+    """
+    labels = (whole >= threshold).astype(np.uint8)
+    kept: npt.NDArray[np.bool_] = drop_pieces(labels, whole[None], 1.0, peak=peak)[0] != 0
+    return kept
+
+
 def _pieces(left: tuple[float, ...]) -> str:
     return "1 piece" if len(left) == 1 else f"{len(left)} pieces"

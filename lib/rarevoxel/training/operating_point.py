@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -26,7 +25,7 @@ from rarevoxel.inference.windows import predict_image
 from rarevoxel.labels import REGIONS
 from rarevoxel.training.peak import Judged, choose_peak
 from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec
-from rarevoxel.training.scores import f_score
+from rarevoxel.training.scores import best_threshold, f_score
 from rarevoxel.training.without import thresholds_by_sequence
 
 logger = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ def settle(
     seen = _ask(network.eval(), config, seed, heads, spec)
     judged, found = seen.judged, dict(known or {})
     if not found:
-        found = {name: _best(seen.scores[name]) for name in REGIONS}
+        found = {name: best_threshold(seen.scores[name], CANDIDATES) for name in REGIONS}
         block = config.network.shuffle**3
         with torch.no_grad():
             for index, threshold in enumerate(found.values()):
@@ -128,12 +127,3 @@ def _ask(network: nn.Module, config: AppConfig, seed: int, heads: int, spec: Str
                 seen.scores[name].append([f_score(probabilities[index] >= t, masks[index]) for t in CANDIDATES])
         seen.judged.append((probabilities[0].copy(), masks[0].copy()))
     return seen
-
-
-def _best(scores: list[list[float]]) -> float:
-    """The candidate of the best mean; of equally good ones the nearest to 0.5."""
-    if not scores:
-        return 0.5
-    means = np.mean(scores, axis=0)
-    best = [t for t, mean in zip(CANDIDATES, means, strict=True) if mean >= means.max() - 1e-12]
-    return min(best, key=lambda t: abs(t - 0.5))

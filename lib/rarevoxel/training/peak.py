@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rarevoxel.evaluation import LesionMatcher
-from rarevoxel.inference.pieces import drop_pieces
+from rarevoxel.inference.pieces import whole_mask
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +78,5 @@ def lesion_scores(
         threshold: see `choose_peak`.
     """
     matcher = LesionMatcher(truth, spacing)
-    labels = (whole >= threshold).astype(np.uint8)
-    scores = []
-    for peak in peaks:
-        f1 = matcher.match(drop_pieces(labels, whole[None], 1.0, peak=peak)[0] != 0).f1()
-        scores.append(1.0 if math.isnan(f1) else f1)
-    return scores
+    found = [matcher.match(whole_mask(whole, threshold, peak)).f1() for peak in peaks]
+    return [1.0 if math.isnan(f1) else f1 for f1 in found]

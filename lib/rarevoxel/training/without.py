@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from rarevoxel.cases import SEQUENCES
 from rarevoxel.config import AppConfig
-from rarevoxel.inference.pieces import drop_pieces
+from rarevoxel.inference.pieces import whole_mask
 from rarevoxel.inference.windows import predict_image
-from rarevoxel.training.scores import f_score
+from rarevoxel.training.scores import best_threshold, f_score
 
 LOWER: tuple[float, ...] = (0.05, 0.07, *(i / 20 for i in range(2, 11)))
 """Thresholds that are tried: 0.05, 0.07, then 0.10, 0.15, ..., 0.50."""
@@ -47,21 +45,7 @@ def thresholds_by_sequence(
             if name:
                 seen[SEQUENCES.index(name)] = 0
             whole = predict_image(network, config, seen)[0].numpy()
-            scores.append([f_score(_mask(whole, threshold, peak), truth) for threshold in LOWER])
-    if not rows[""]:
-        return {}
-    best = {name: _best(scores) for name, scores in rows.items()}
+            scores.append([f_score(whole_mask(whole, threshold, peak), truth) for threshold in LOWER])
+    best = {name: best_threshold(scores, LOWER) for name, scores in rows.items()}
     complete = best.pop("")
     return {name: {"WT": threshold} for name, threshold in best.items() if threshold < complete}
-
-
-def _mask(whole: npt.NDArray[np.float32], threshold: float, peak: float) -> npt.NDArray[np.bool_]:
-    labels = (whole >= threshold).astype(np.uint8)
-    kept: npt.NDArray[np.bool_] = drop_pieces(labels, whole[None], 1.0, peak=peak)[0] != 0
-    return kept
-
-
-def _best(scores: list[list[float]]) -> float:
-    """The threshold of the best mean, of equally good ones the highest."""
-    means = np.mean(scores, axis=0)
-    return LOWER[int(np.flatnonzero(means >= means.max() - 1e-12)[-1])]
