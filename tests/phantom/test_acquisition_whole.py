@@ -178,6 +178,13 @@ def test_mild_scans_have_noise_and_point_spread_too() -> None:
     assert 0.05 < min(typical) <= max(typical) < 0.45
 
 
+def test_flair_is_noisier_than_the_others_by_half() -> None:
+    rng = np.random.default_rng(5)
+    sigma = np.array([[scan.noise.sigma for scan in draw_acquisition(rng, 0.5).sequences] for _ in range(400)])
+    t1n, t1c, t2w, t2f = (np.median(column[column > 0]) for column in sigma.T)
+    assert t2f / np.median([t1n, t1c, t2w]) == pytest.approx(1.5, rel=0.15)
+
+
 def test_gross_faults_come_in_five_to_twelve_percent_and_slight_ones_in_most() -> None:
     rng = np.random.default_rng(7)
     cases = [draw_acquisition(rng) for _ in range(600)]

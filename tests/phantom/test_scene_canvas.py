@@ -24,7 +24,7 @@ def test_every_disease_has_its_label_and_nothing_healthy_has_one() -> None:
     names = {value: name for name, value in CLIENT_LABELS.items()}
     carried = {material.name: names[int(LABEL_OF[material])] for material in Material if LABEL_OF[material]}
     assert carried == {
-        **dict.fromkeys(("EDEMA", "LESION"), "edema"),
+        **dict.fromkeys(("EDEMA", "LESION", "HOLE"), "edema"),
         **dict.fromkeys(("CORE", "NECROSIS", "CYST", "HAEMORRHAGE"), "necrosis"),
         "ENHANCING": "enhancing tumor",
         "CAVITY": "resection cavity",

@@ -9,7 +9,6 @@ import pytest
 from scipy import ndimage
 
 from rarevoxel.phantom.scene import Material
-from rarevoxel.phantom.scene.canvas import FULL
 from rarevoxel.phantom.scene.growth import (
     Infiltration,
     draw_infiltration,
@@ -124,17 +123,20 @@ def test_crumbs_are_what_scipy_finds_small() -> None:
 
 
 def test_fading_is_full_inside_edge_at_the_border_and_nothing_beyond() -> None:
-    how = Infiltration(edge=0.6, fading=0.5, beyond=0.2)
-    times = np.array([0, 5, 7.5, 10, 11, 12, 50, np.inf], dtype=np.float32)[:, None, None]
-    assert fade(times, 10.0, how).ravel().tolist() == [255, 255, 204, 153, 76, 0, 0, 0]
-    sharp = Infiltration(edge=0.6, fading=0.0, beyond=0.0)
-    assert fade(times, 10.0, sharp).ravel().tolist() == [255, 255, 255, 255, 0, 0, 0, 0]
+    slab = np.zeros((9, 5, 5), dtype=bool)
+    slab[:5] = True
+    # Centres of voxels lie 4.5, 3.5, 2.5, 1.5, 0.5 mm inside and as far outside; 0.4 at the border and 0.2 per mm.
+    density = fade(slab, Infiltration(edge=0.4, width_mm=5.0), (1.0, 2.0, 2.0))
+    assert density[:, 2, 2].tolist() == pytest.approx([255, 255, 229.5, 178.5, 127.5, 76.5, 25.5, 0, 0], abs=0.6)
+    sharp = fade(slab, Infiltration(edge=0.4, width_mm=0.0), (1.0, 2.0, 2.0))
+    assert sharp[:, 2, 2].tolist() == [255] * 5 + [0] * 4
 
 
 def test_drawn_infiltrations_are_in_range() -> None:
     for seed in range(20):
         how = draw_infiltration(np.random.default_rng(seed), 15.0)
-        assert 0.4 <= how.edge <= 1
-        assert FULL * how.edge > 100
+        assert 0.2 <= how.edge <= 0.65
+        assert 0.5 <= how.width_mm <= 9
+        assert draw_infiltration(np.random.default_rng(seed), 2.0).width_mm <= 1.6
         assert how.fluid >= 4 > 1 <= how.grey
         assert 14.5 <= how.wavelength_mm <= 34

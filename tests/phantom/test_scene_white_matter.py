@@ -8,7 +8,15 @@ from scipy import ndimage
 
 from rarevoxel.phantom.scene import Material, Scene, empty_scene
 from rarevoxel.phantom.scene.canvas import FULL, paint
-from rarevoxel.phantom.scene.white_matter import VISIBLE, add_bands, add_caps, add_lesion, add_lesions, lesion_centres
+from rarevoxel.phantom.scene.white_matter import (
+    HOLE_MM3,
+    VISIBLE,
+    add_bands,
+    add_caps,
+    add_lesion,
+    add_lesions,
+    lesion_centres,
+)
 
 MM = (2.0, 2.0, 2.0)
 SHAPE = (48, 48, 48)
@@ -118,14 +126,32 @@ def test_what_an_annotator_would_see_is_labelled_and_faint_spots_are_not(scene: 
     for seed in range(50):
         spot = empty_scene(scene.healthy, MM)
         add_lesion(spot, np.random.default_rng(seed), (24, 24, 36), 600.0)
-        assert np.all(spot.disease[spot.density > 0] == Material.LESION)
+        assert np.all(np.isin(spot.disease[spot.density > 0], (Material.LESION, Material.HOLE)))
         labelled = spot.labels > 0
         assert np.all(spot.density[labelled] >= VISIBLE * FULL - 0.5)
         assert np.all(spot.density[~labelled] <= VISIBLE * FULL + 0.5)
         faint += not labelled.any()
         volumes.append(8.0 * np.count_nonzero(labelled))
     assert 2 <= faint <= 17
-    assert 0.5 < np.median([volume for volume in volumes if volume]) / 600 < 1.2
+    assert 0.5 < np.median([volume for volume in volumes if volume]) / 600 < 1.4
+
+
+def test_the_middle_of_larger_lesions_may_be_destroyed(scene: Scene) -> None:
+    holes = []
+    for seed in range(40):
+        spot = empty_scene(scene.healthy, MM)
+        add_lesion(spot, np.random.default_rng(seed), (24, 24, 36), 600.0)
+        hole = spot.disease == Material.HOLE
+        assert np.all(spot.labels[hole] == EDEMA)
+        if hole.any():
+            depth = ndimage.distance_transform_edt(spot.labels > 0)
+            assert depth[hole].mean() > depth[(spot.labels > 0) & ~hole].mean()
+        holes.append(np.count_nonzero(hole) / max(1, np.count_nonzero(spot.labels)))
+        small = empty_scene(scene.healthy, MM)
+        add_lesion(small, np.random.default_rng(seed), (24, 24, 36), HOLE_MM3)
+        assert not np.any(small.disease == Material.HOLE)
+    assert 12 <= sum(share > 0 for share in holes) <= 30
+    assert max(holes) < 0.9
 
 
 def test_lesions_spare_fluid_air_and_what_is_labelled_already(scene: Scene) -> None:
@@ -136,7 +162,7 @@ def test_lesions_spare_fluid_air_and_what_is_labelled_already(scene: Scene) -> N
         add_lesion(scene, np.random.default_rng(seed), (24, 28, 35), 4000.0)
     assert np.all(scene.labels[box] == 1)
     assert np.all(scene.density[box] == 100)
-    drawn = scene.disease == Material.LESION
+    drawn = np.isin(scene.disease, (Material.LESION, Material.HOLE))
     assert drawn.any()
     assert np.isin(scene.healthy[drawn], (Material.WHITE, Material.GREY)).all()
 

@@ -54,6 +54,21 @@ def test_each_tissue_is_as_uneven_as_it_is_said_to_be(scene: Scene, table: np.nd
     assert not got[:, :6].any()
 
 
+def test_the_grain_is_added_to_health_alone_and_shared_in_part(scene: Scene, table: np.ndarray) -> None:
+    paint(scene, (slice(14, 22),) * 3, np.ones((8, 8, 8), dtype=bool), Material.CORE)
+    grain = (0.04, 0.01, 0.0, 0.02)
+    got = signals(scene, table, Texture(grain=grain, grain_mm=5.0), np.random.default_rng(0))
+    added = got - table[:, scene.healthy]
+    healthy = scene.brain & (scene.density == 0)
+    for index, strength in enumerate(grain):
+        assert added[index][healthy].std() == pytest.approx(strength, rel=0.15, abs=1e-6)
+    assert 0.2 < np.corrcoef(added[0][healthy], added[1][healthy])[0, 1] < 0.6
+    np.testing.assert_allclose(
+        got[:, 14:22, 14:22, 14:22], table[:, Material.CORE, None, None, None] + np.zeros((8,) * 3)
+    )
+    assert not got[:, ~scene.brain].any()
+
+
 def test_the_texture_of_disease_is_the_same_on_every_sequence(scene: Scene, table: np.ndarray) -> None:
     where = np.ones((8, 8, 8), dtype=bool)
     paint(scene, (slice(14, 22),) * 3, where, Material.CORE)
@@ -77,3 +92,4 @@ def test_drawn_textures_leave_white_matter_the_most_even() -> None:
     assert all(min(t.healthy + t.white + t.disease) > 0 and max(t.white) <= 0.07 for t in drawn)
     assert max(max(t.healthy) for t in drawn) > 0.1
     assert all(6 <= t.wavelength_mm <= 30 and 4 <= t.disease_wavelength_mm <= 15 for t in drawn)
+    assert all(0 <= min(t.grain) <= max(t.grain) <= 0.04 and 2.5 <= t.grain_mm <= 7 for t in drawn)

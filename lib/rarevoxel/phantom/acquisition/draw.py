@@ -30,6 +30,9 @@ from rarevoxel.phantom.acquisition.parameters import (
 REFERENCE = 1
 """The sequence the others are registered to: t1c."""
 
+FLAIR = 3
+"""The noisiest of the four."""
+
 
 def draw_acquisition(rng: np.random.Generator, strength: float = 1.0) -> Acquisition:
     """Draw what is wrong with the scan of one case.
@@ -68,7 +71,7 @@ def _sequence(
         slices=slices,
         shading=_shading(rng, strength),
         lines=_lines(rng, strength, slices, moving),
-        noise=_noise(rng, strength),
+        noise=_noise(rng, strength, index),
         storage=_storage(rng, strength),
     )
 
@@ -126,10 +129,13 @@ def _moves(rng: np.random.Generator, strength: float) -> tuple[Moved, ...]:
     return tuple(moves)
 
 
-def _noise(rng: np.random.Generator, strength: float) -> Noise:
+def _noise(rng: np.random.Generator, strength: float, index: int) -> Noise:
+    """Draw noise; FLAIR, which loses signal to its inversion and a long echo, has half as much again."""
     if not _happens(rng, 0.75 + 0.2 * strength):
         return Noise()
-    low, high = (0.04, 0.09) if _happens(rng, 0.08) else (0.01, 0.055)
+    low, high = (0.04, 0.09) if _happens(rng, 0.08) else (0.015, 0.055)
+    if index == FLAIR:
+        low, high = 1.5 * low, 1.5 * high
     sigma = (0.5 + 0.5 * strength) * math.exp(rng.uniform(math.log(low), math.log(high)))
     centre = rng.uniform(0.2, 1.5) if _happens(rng, 0.35) else 0.0
     return Noise(sigma, centre, rng.uniform(0.1, 0.5) if _happens(rng, 0.4) else 0.0)

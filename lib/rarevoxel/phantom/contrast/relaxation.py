@@ -28,7 +28,8 @@ _TYPICAL: dict[Material, tuple[float, float, float, float]] = {
     Material.CYST: (0.98, 2900, 800, 0.3),
     Material.HAEMORRHAGE: (0.80, 750, 70, 0.5),
     Material.CAVITY: (1.00, 3600, 1200, 0.25),
-    Material.LESION: (0.81, 1150, 117, 0.13),
+    Material.LESION: (0.84, 1300, 150, 0.15),
+    Material.HOLE: (0.90, 1900, 240, 0.3),
 }
 """Around Stanisz et al. 2005 (doi:10.1002/mrm.20605), Wansapura et al. 1999 and reviews of tumour relaxometry; the
 diseased ones spread as widely as those differ."""
@@ -74,6 +75,6 @@ def draw_relaxation(rng: np.random.Generator) -> Relaxation:
     agent = np.zeros(count)
     for material in ENHANCES:
         agent[material] = rng.uniform(0.3, 2.5)
-    agent[Material.ENHANCING] = rng.uniform(0.2, 1.5)
+    agent[Material.ENHANCING] = np.exp(rng.uniform(np.log(0.06), np.log(1.5)))
     agent[Material.CORE] = rng.choice((0.0, rng.uniform(0, 0.06)))
     return Relaxation(density, t1, t2, agent)

@@ -58,10 +58,11 @@ def free_table(rng: np.random.Generator, table: Table) -> Table:
 def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     """Return the table with what defines a lesion put back where chance has removed it.
 
-    On t2f oedema and white-matter lesions are brighter than white and grey matter and nuclei, core brighter than white
-    matter, and enhancing tumour not much darker than that. Vessels and dura are no brighter than the brightest healthy
-    brain, plexus by a fifth at most, or nothing but their place would tell them from disease. After contrast enhancing
-    tumour is brighter by 0.12 or more, and brighter than white matter. Nothing but air is 0.
+    On t2f oedema and white-matter lesions are brighter than white and grey matter and nuclei, core and the destroyed
+    middle of a lesion no darker than white matter, and enhancing tumour not much darker than that. Vessels and dura are
+    no brighter than the brightest healthy brain, plexus by a fifth at most, or nothing but their place would tell them
+    from disease. After contrast enhancing tumour is brighter by 0.08 or more, and about as bright as white matter or
+    more so. Nothing but air is 0.
     """
     kept = table.copy()
     flair, before, after = kept[T2F], kept[T1N], kept[T1C]
@@ -73,7 +74,8 @@ def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     flair[Material.PLEXUS] = min(flair[Material.PLEXUS], healthy * rng.uniform(0.8, 1.2))
     flair[Material.EDEMA] = max(flair[Material.EDEMA], healthy + span * rng.uniform(0.06, 0.3))
     flair[Material.CORE] = max(flair[Material.CORE], white + span * rng.uniform(0.1, 0.5))
-    flair[Material.LESION] = max(flair[Material.LESION], healthy + span * rng.uniform(0.04, 0.2))
+    flair[Material.LESION] = max(flair[Material.LESION], healthy + span * rng.uniform(0.06, 0.2))
+    flair[Material.HOLE] = max(flair[Material.HOLE], white + span * rng.uniform(0.0, 0.3))
     flair[Material.ENHANCING] = max(flair[Material.ENHANCING], white * rng.uniform(0.9, 1.4))
     rise = rng.uniform(0.08, 0.6)
     after[Material.ENHANCING] = max(

@@ -24,18 +24,16 @@ class Infiltration:
         wavelength_mm: size of its irregularities.
         grey: how much slower than in white matter it grows in grey matter and nuclei.
         fluid: the same in fluid.
-        edge: how strongly disease still shows at the outermost labelled voxel, 0 to 1.
-        fading: share of the growth time over which it fades to that, 0 to 1.
-        beyond: share of the growth time for which it shows faintly outside the label.
+        edge: how strongly disease still shows at the border of the label, 0 to 1: annotators include what is faint.
+        width_mm: distance over which it fades from full to nothing, across the border of the label.
     """
 
     roughness: float = 0.25
     wavelength_mm: float = 20.0
     grey: float = 2.0
     fluid: float = 5.0
-    edge: float = 0.6
-    fading: float = 0.3
-    beyond: float = 0.1
+    edge: float = 0.5
+    width_mm: float = 3.0
 
 
 def draw_infiltration(rng: np.random.Generator, radius_mm: float) -> Infiltration:
@@ -45,9 +43,8 @@ def draw_infiltration(rng: np.random.Generator, radius_mm: float) -> Infiltratio
         wavelength_mm=float(rng.uniform(0.7, 2.0) * radius_mm + 4),
         grey=float(rng.uniform(1.2, 4.5)),
         fluid=float(rng.uniform(4, 10)),
-        edge=float(rng.uniform(0.4, 1.0)),
-        fading=float(rng.uniform(0.0, 0.6)),
-        beyond=float(rng.uniform(0.0, 0.25)),
+        edge=float(rng.uniform(0.2, 0.65)),
+        width_mm=float(min(rng.uniform(0.5, 9.0), 0.8 * radius_mm)),
     )
 
 
@@ -58,9 +55,8 @@ def draw_expansion(rng: np.random.Generator, radius_mm: float) -> Infiltration:
         wavelength_mm=float(rng.uniform(0.8, 2.0) * radius_mm + 4),
         grey=float(rng.uniform(1.0, 1.5)),
         fluid=float(rng.uniform(1.1, 3.0)),
-        edge=float(rng.uniform(0.6, 1.0)),
-        fading=float(rng.uniform(0.0, 0.3)),
-        beyond=float(rng.uniform(0.0, 0.15)),
+        edge=float(rng.uniform(0.3, 0.7)),
+        width_mm=float(min(rng.uniform(0.3, 5.0), 0.8 * radius_mm)),
     )
 
 
@@ -102,10 +98,15 @@ def without_crumbs(mask: npt.NDArray[np.bool_], share: float = 0.02) -> npt.NDAr
     return np.asarray((sizes >= share * sizes.sum())[parts] & mask)
 
 
-def fade(times: Times, end: float, how: Infiltration) -> npt.NDArray[np.uint8]:
-    """Return the density, 0 to 255, of disease reached by `end`: full inside, `edge` at the border, 0 beyond."""
-    u = times / max(end, 1e-6)
-    inner = 1 - (1 - how.edge) * np.clip((u - (1 - how.fading)) / max(how.fading, 1e-6), 0, 1)
-    outer = how.edge * np.clip(1 - (u - 1) / max(how.beyond, 1e-6), 0, 1)
-    share = np.where(u <= 1, inner, outer)
-    return np.asarray(np.rint(FULL * share), dtype=np.uint8)
+def fade(whole: npt.NDArray[np.bool_], how: Infiltration, spacing: Spacing) -> Map:
+    """Return the density of disease, 0 to 255: `clip(edge + depth / width, 0, 1)`, so `edge` at the border.
+
+    Args:
+        whole: mask of the tumour.
+        how: edge and width.
+        spacing: voxel size in mm; the depth is the distance to the border, negative outside.
+    """
+    border = min(spacing) / 2
+    inside, outside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (whole, ~whole))
+    depth = np.where(whole, inside - border, border - outside)
+    return np.asarray(np.rint(FULL * np.clip(how.edge + depth / max(how.width_mm, 1e-3), 0, 1)), dtype=np.uint8)

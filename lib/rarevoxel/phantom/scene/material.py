@@ -30,6 +30,7 @@ class Material(IntEnum):
     HAEMORRHAGE = 15
     CAVITY = 16
     LESION = 17
+    HOLE = 18
 
 
 FIRST_DISEASE = Material.EDEMA
@@ -38,8 +39,9 @@ ENHANCES = (Material.VESSEL, Material.PLEXUS, Material.MENINGES, Material.ENHANC
 """What takes up contrast agent."""
 
 LABEL_OF = np.zeros(len(Material), dtype=np.uint8)
-"""Client label of each material: cysts and blood inside a tumour count to its core, a white-matter lesion as oedema."""
-LABEL_OF[[Material.EDEMA, Material.LESION]] = CLIENT_LABELS[EDEMA]
+"""Client label of each material: cysts and blood inside a tumour count to its core, a white-matter lesion as oedema,
+its destroyed middle (a black hole of t1n), too."""
+LABEL_OF[[Material.EDEMA, Material.LESION, Material.HOLE]] = CLIENT_LABELS[EDEMA]
 LABEL_OF[[Material.CORE, Material.NECROSIS, Material.CYST, Material.HAEMORRHAGE]] = CLIENT_LABELS[NECROSIS]
 LABEL_OF[Material.ENHANCING] = CLIENT_LABELS[ENHANCING]
 LABEL_OF[Material.CAVITY] = CLIENT_LABELS[CAVITY]

@@ -22,6 +22,9 @@ from rarevoxel.phantom.scene.growth import (
 from rarevoxel.phantom.scene.mass_effect import push_aside
 from rarevoxel.phantom.scene.material import LABEL_OF, Material
 
+FADES_IN = (Material.WHITE, Material.GREY, Material.NUCLEUS, Material.LIMBIC)
+"""What disease shows faintly in beyond its label."""
+
 
 @dataclass(frozen=True)
 class Tumour:
@@ -76,9 +79,9 @@ def grow_tumour(scene: Scene, tumour: Tumour, centre: tuple[int, ...], rng: np.r
     how = (draw_expansion if tumour.expansive else draw_infiltration)(rng, radius)
     times = growth_times(healthy, centre, box, how, rng, spacing)
     end = first_reached(times, round(tumour.whole_mm3 / voxel))
-    density = fade(times, end, how)
     whole = without_crumbs(times <= end)
-    faint = (times > end) & (density > scene.density[box])
+    density = fade(whole, how, spacing)
+    faint = ~whole & np.isin(healthy[box], FADES_IN) & (density > scene.density[box])
     scene.disease[box][faint & (scene.disease[box] == 0)] = Material.EDEMA
     scene.density[box][faint] = density[faint]
     paint(scene, box, whole, Material.EDEMA, density[whole])

@@ -22,7 +22,10 @@ THICK_MM = 4.0
 IN_NUCLEI = 0.5
 """How likely a voxel of nuclei or of a brainstem of nuclei has a lesion, against one of white matter."""
 
-VISIBLE = 0.4
+HOLE_MM3 = 40.0
+"""Volume from which the middle of a lesion may be destroyed: then t1n is dark there, and t2w brighter."""
+
+VISIBLE = 0.33
 """Density from which an annotator would mark a lesion: below a half, as edges that fade are drawn wide."""
 
 
@@ -84,7 +87,7 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
     rough = smooth_field(rng, tuple(b.stop - b.start for b in box), scene.spacing, max(radius, 3.0))
     distance = np.sqrt(squares) * np.exp(rng.uniform(0, 0.25) * rough)
     softness = rng.uniform(0.1, 0.5)
-    strongest = rng.uniform(0.7, 1.0) if rng.random() < 0.92 else rng.uniform(0.2, 0.45)
+    strongest = rng.uniform(0.65, 1.0) if rng.random() < 0.92 else rng.uniform(0.1, VISIBLE)
     density = np.clip(0.5 + (1 - distance) / (2 * softness), 0, 1) * strongest
     part = scene.healthy[box]
     into_nuclei = 1.0 if scene.healthy[centre] == Material.NUCLEUS else rng.uniform(0, 1)
@@ -97,6 +100,8 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
     scene.disease[box][faint] = Material.LESION
     scene.density[box][faint] = np.rint(FULL * density[faint])
     paint(scene, box, marked, Material.LESION, np.rint(FULL * density[marked]))
+    if volume_mm3 > HOLE_MM3 and rng.random() < 0.6:
+        scene.disease[box][marked & (distance < rng.uniform(0.2, 0.8))] = Material.HOLE
 
 
 def add_bands(scene: Scene, rng: np.random.Generator, thickness_mm: float) -> None:

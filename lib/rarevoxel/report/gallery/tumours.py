@@ -40,10 +40,10 @@ def mass_effect(studio: Studio) -> Section:
 
 
 INFILTRATION = {
-    "compact, sharp edge": Infiltration(roughness=0.1, grey=1.2, fluid=4.0, edge=1.0, fading=0.0, beyond=0.0),
-    "rough": Infiltration(roughness=0.4, wavelength_mm=18.0, grey=1.5, edge=1.0, fading=0.0, beyond=0.0),
-    "along white matter": Infiltration(roughness=0.15, grey=4.5, fluid=10.0, edge=0.9, fading=0.2, beyond=0.0),
-    "fading, faint beyond the label": Infiltration(roughness=0.2, grey=2.5, edge=0.4, fading=0.6, beyond=0.25),
+    "compact, sharp edge": Infiltration(roughness=0.1, grey=1.2, fluid=4.0, width_mm=0.0),
+    "rough": Infiltration(roughness=0.4, wavelength_mm=18.0, grey=1.5, width_mm=0.0),
+    "along white matter": Infiltration(roughness=0.15, grey=4.5, fluid=10.0, width_mm=3.0),
+    "fading, faint beyond the label": Infiltration(roughness=0.2, grey=2.5, edge=0.3, width_mm=12.0),
 }
 
 
@@ -74,9 +74,10 @@ def _spread(studio: Studio, healthy: npt.NDArray[np.uint8], centre: tuple[int, .
     box = box_around(centre, 80.0, healthy.shape, studio.spacing)
     times = growth_times(healthy, centre, box, how, studio.rng(7), studio.spacing)
     end = first_reached(times, round(ball_mm3(46.0) / studio.spacing_mm**3))
-    scene.density[box] = fade(times, end, how)
+    whole = without_crumbs(times <= end)
+    scene.density[box] = fade(whole, how, studio.spacing)
     scene.disease[scene.density > 0] = Material.EDEMA
-    scene.labels[box][without_crumbs(times <= end)] = 2
+    scene.labels[box][whole] = 2
     return scene
 
 
