@@ -16,13 +16,13 @@ from rarevoxel.phantom.scene.tumours import ball_mm3
 SHAPE, MM = (36, 46, 36), (4.0, 4.0, 4.0)
 
 COUNTS = {
-    "glioma": (699, 340, 63, 0),
-    "low_grade": (589, 714, 0, 0),
-    "metastases": (42, 152, 253, 0),
-    "meningioma": (0, 12, 203, 0),
-    "operated": (94, 515, 20, 200),
-    "white_matter": (0, 407, 0, 0),
-    "both": (695, 2665, 498, 0),
+    "glioma": (247, 507, 20, 0),
+    "low_grade": (85, 581, 0, 0),
+    "metastases": (0, 1, 2, 0),
+    "meningioma": (0, 5, 130, 0),
+    "operated": (147, 366, 5, 145),
+    "white_matter": (0, 193, 0, 0),
+    "both": (43, 651, 16, 0),
     "healthy": (0, 0, 0, 0),
 }
 """Voxels of labels 1 to 4 that seed 0 gives: weights are reproduced from these draws."""

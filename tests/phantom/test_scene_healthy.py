@@ -88,12 +88,12 @@ def test_sheet_distance_means_nothing_where_a_field_is_flat() -> None:
     np.testing.assert_allclose(sheet_distance(np.full(3, 2.0, np.float32), slope), [2, 2, 2 / floor], rtol=1e-6)
 
 
-def planar(depth: np.ndarray, gap_mm: float) -> np.ndarray:
+def planar(depth: np.ndarray, gap_mm: float, **changed: float) -> np.ndarray:
     """A slab folded by sulci that go straight down every 12 mm."""
     y = np.arange(depth.shape[1], dtype=np.float32)[None, :, None] % 12
     sulci = np.broadcast_to(np.minimum(y, 12 - y), depth.shape)
     head = np.zeros(depth.shape, dtype=np.uint8)
-    how = Folding(sulcus_mm=10, thickness_mm=3, gap_mm=gap_mm)
+    how = Folding(sulcus_mm=10, thickness_mm=3, gap_mm=gap_mm, **changed)
     fold_cortex(head, depth, depth, sulci, how, np.random.default_rng(0), (1.0, 1.0, 1.0))
     return head
 
@@ -109,6 +109,23 @@ def test_cortex_lies_along_the_surface_and_sulci_hold_fluid() -> None:
     assert np.all(head[6:8, 12] == Material.CSF)
     assert np.all(head[6:10, 6] != Material.CSF)
     assert not np.any(planar(depth, 0.0) == Material.CSF)
+
+
+@pytest.mark.parametrize("closed", [0.0, 0.5, 1.0])
+def test_where_banks_touch_cortex_takes_the_place_of_fluid(closed: float) -> None:
+    depth = np.broadcast_to((np.arange(40, dtype=np.float32) - 5)[:, None, None], (40, 40, 40))
+    fluid = planar(depth, 1.5) == Material.CSF
+    head = planar(depth, 1.5, closed=closed)
+    assert np.mean(head[fluid] == Material.GREY) == pytest.approx(closed, abs=0.15)
+    assert not np.any((head == Material.CSF) & ~fluid)
+
+
+def test_thickness_varies_and_sulci_end_as_bluntly_as_they_are_said_to() -> None:
+    depth = np.broadcast_to((np.arange(40, dtype=np.float32) - 5)[:, None, None], (40, 40, 40))
+    even, uneven = ((planar(depth, 0.0, uneven=u) == Material.GREY).sum(axis=0) for u in (0.0, 0.3))
+    assert even[6].std() < 0.3 < uneven[6].std()
+    sharp, blunt = (np.count_nonzero(planar(depth, 0.0, blunt=b)[6:] == Material.GREY) for b in (1.0, 12.0))
+    assert blunt > 1.2 * sharp
 
 
 def test_sulci_lie_a_gyrus_apart_and_go_down_rather_than_along() -> None:

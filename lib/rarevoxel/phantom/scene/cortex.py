@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.stats import norm
 
 from rarevoxel.phantom.fields import ellipsoid, refined, smooth_field, wave_field
 from rarevoxel.phantom.scene.canvas import Map, Spacing
@@ -29,6 +30,10 @@ class Folding:
         thickness_mm: of the cortical ribbon.
         gap_mm: half width of a sulcus at the surface; it closes with depth. Wide in atrophy.
         upright: how nearly sulci go straight down: 1 straight, 0 in any direction.
+        closed: share of the brain in which the banks of sulci touch: there cortex is a blade twice as thick, and
+            islands of it in white matter are as wide as lesions.
+        uneven: standard deviation of the log of the thickness.
+        blunt: how blunt a sulcus ends: its cortex has its whole thickness down to the last `1 / blunt` of its depth.
     """
 
     gyrus_mm: float = 11.0
@@ -36,6 +41,9 @@ class Folding:
     thickness_mm: float = 2.7
     gap_mm: float = 0.7
     upright: float = 0.4
+    closed: float = 0.0
+    uneven: float = 0.0
+    blunt: float = 4.0
 
 
 def draw_folding(rng: np.random.Generator, unit: float) -> Folding:
@@ -47,6 +55,9 @@ def draw_folding(rng: np.random.Generator, unit: float) -> Folding:
         thickness_mm=float(rng.uniform(2.2, 3.6)) * unit,
         gap_mm=wide * unit,
         upright=float(rng.uniform(0.1, 0.7)),
+        closed=float(rng.uniform(0.0, 0.7)),
+        uneven=float(rng.uniform(0.0, 0.3)),
+        blunt=float(rng.uniform(4, 12)),
     )
 
 
@@ -126,11 +137,13 @@ def fold_cortex(
     """
     reach = how.sulcus_mm * np.exp(0.4 * smooth_field(rng, head.shape, spacing, 30))  # type: ignore[arg-type]
     opening = np.clip(1 - sulcal / reach, 0, 1)
-    gap = how.gap_mm * np.sqrt(opening)
+    places = smooth_field(rng, head.shape, spacing, 22)  # type: ignore[arg-type]
+    gap = how.gap_mm * np.sqrt(opening) * (places < norm.ppf(1 - how.closed))
+    thickness = how.thickness_mm * np.exp(how.uneven * smooth_field(rng, head.shape, spacing, 18))  # type: ignore[arg-type]
     inside = depth > 0
     head[inside] = Material.WHITE
-    ribbon = (opening > 0) & (sulci < gap + how.thickness_mm * np.minimum(1, 4 * opening))
-    head[inside & (ribbon | (depth < how.thickness_mm))] = Material.GREY
+    ribbon = (opening > 0) & (sulci < gap + thickness * np.minimum(1, how.blunt * opening))
+    head[inside & (ribbon | (depth < thickness))] = Material.GREY
     head[inside & (opening > 0) & (sulci < gap)] = Material.CSF
 
 
