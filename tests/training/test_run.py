@@ -107,7 +107,8 @@ def test_what_does_not_help_is_not_published(
 ) -> None:
     places = Places.of(tmp_path, "calf", "run")
     own = Preprocessing(spacing=(5.0, 5.0, 5.0))
-    save_weights(places.starter, build_network(config.network), config.network, own, {})
+    known = {"missing": {"t2f": {"WT": 0.1}}, "steps": 7}
+    save_weights(places.starter, build_network(config.network), config.network, own, known)
     labelled = cases(phantom_folders, dict(zip((1, 2, 5), on_side(False, 2) + on_side(True, 1), strict=True)))
     # Next to nothing is learned at this rate, so the candidate is the incumbent.
     stats = train_model(config, options(config, max_epochs=1, learning_rate=1e-12), labelled, places)
@@ -117,8 +118,10 @@ def test_what_does_not_help_is_not_published(
     assert stats["gate"]["reason"].startswith("not published: too few cases to judge (1 hold-out patient, at least 3")
     assert not places.published.exists()
     assert Lineage.load(places.run / "lineage.json").gate["publish"] is False, "refused runs have a lineage too"
-    *_, preprocessing, _ = load_weights(places.run / "candidate.pt")
+    *_, preprocessing, info = load_weights(places.run / "candidate.pt")
     assert preprocessing == own, "weights go on with the preprocessing they were made with"
+    assert info["missing"] == known["missing"], "a training on complete cases says nothing of those without a sequence"
+    assert "steps" not in info
 
 
 def judged_by_three(folder: Path) -> list[LabelledCase]:

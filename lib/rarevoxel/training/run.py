@@ -16,11 +16,11 @@ from torch import nn
 
 from rarevoxel import __version__
 from rarevoxel.config import AppConfig
-from rarevoxel.errors import ConflictError, ModelError
+from rarevoxel.errors import ConflictError
 from rarevoxel.inference.pieces import PEAK
-from rarevoxel.inference.sources import load_checked, sources
 from rarevoxel.lineage import WeightFile
-from rarevoxel.networks import build_network, save_weights
+from rarevoxel.networks import save_weights
+from rarevoxel.training.beginning import begin
 from rarevoxel.training.checkpoint import fingerprint_of
 from rarevoxel.training.distributed import Group, current_group
 from rarevoxel.training.fitting import History
@@ -147,7 +147,8 @@ def _train(
     measured = measure_cases(cases)
     split = _split(measured, config)
     measured.check_tumour(split.train)
-    network, start, config, known_peak = _network(config, options, places)
+    beginning = begin(config, options, places)
+    config, start = beginning.config, beginning.weights
     if start is None:  # Random weights are nothing to hold on to.
         options = replace(options, anchor=0.0)
     entries = {case.id: {**case.entry(), "content": measured.content(case.id)} for case in measured.usable}
@@ -166,7 +167,7 @@ def _train(
     del begun["checkpoint_epoch"]  # Of a run that goes on it is known once its checkpoint has been read.
     report.write({**known, **begun})
     job = _Job(
-        network,
+        beginning.network,
         plan,
         options,
         select or holdout,
@@ -184,13 +185,14 @@ def _train(
     trained = job.train(on_epoch)
     known["skipped"].update(measured.without_folders(trained.history.skipped))
     candidate = places.run / "candidate.pt"
-    peak = settle_peak(trained, config, select or plan.train, known_peak)
+    peak = settle_peak(trained, config, select or plan.train, beginning.peak)
     info = {
         "name": places.model,
         "loss": plan.choice.name,
         "cases": len(plan.train),
         "epochs": options.max_epochs,
         PEAK: peak,
+        **beginning.inherited,
     }
     save_weights(candidate, trained.network, config.network, config.preprocessing, info)
     verdict = judge(config, candidate, places.in_service, holdout, {case.id: case.patient for case in cases})
@@ -266,22 +268,3 @@ def _split(measured: Measured, config: AppConfig) -> Split:
             raise
         left_out = "; ".join(f"{case}: {reason}" for case, reason in measured.skipped.items())
         raise ConflictError(f"{error.message}; left out: {left_out}", error.hint) from error
-
-
-def _network(
-    config: AppConfig, options: TrainOptions, places: Places
-) -> tuple[nn.Module, WeightFile | None, AppConfig, float]:
-    """The network to start from, the weights in service (with their own preprocessing and peak) or a new one."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for path, expected in sources(places.in_service) if options.pretrained else ():
-        try:
-            loaded = load_checked(path, expected, device)
-        except ModelError as error:
-            logger.warning("not starting from these weights: %s", error)
-            continue
-        network = loaded.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        config = replace(config, network=loaded.config, preprocessing=loaded.preprocessing)
-        return network, WeightFile(path.name, loaded.sha256), config, float(loaded.info.get(PEAK, 0.0))
-    torch.manual_seed(options.seed)
-    network = build_network(config.network).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network, None, config, 0.0
