@@ -16,13 +16,13 @@ from rarevoxel.phantom.scene.tumours import ball_mm3
 SHAPE, MM = (36, 46, 36), (4.0, 4.0, 4.0)
 
 COUNTS = {
-    "glioma": (247, 507, 20, 0),
-    "low_grade": (85, 581, 0, 0),
+    "glioma": (169, 507, 98, 0),
+    "low_grade": (85, 578, 0, 0),
     "metastases": (0, 1, 2, 0),
     "meningioma": (0, 5, 130, 0),
-    "operated": (147, 366, 5, 145),
+    "operated": (82, 365, 64, 150),
     "white_matter": (0, 193, 0, 0),
-    "both": (43, 651, 16, 0),
+    "both": (32, 619, 4, 0),
     "healthy": (0, 0, 0, 0),
 }
 """Voxels of labels 1 to 4 that seed 0 gives: weights are reproduced from these draws."""

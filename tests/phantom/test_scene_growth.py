@@ -11,6 +11,7 @@ from scipy import ndimage
 from rarevoxel.phantom.scene import Material
 from rarevoxel.phantom.scene.growth import (
     Infiltration,
+    density_of,
     draw_infiltration,
     fade,
     first_reached,
@@ -138,5 +139,19 @@ def test_drawn_infiltrations_are_in_range() -> None:
         assert 0.2 <= how.edge <= 0.65
         assert 0.5 <= how.width_mm <= 9
         assert draw_infiltration(np.random.default_rng(seed), 2.0).width_mm <= 1.6
+        assert 0 <= how.pale_share <= 0.6
+        assert 0.25 <= how.pale <= 0.7
         assert how.fluid >= 4 > 1 <= how.grey
         assert 14.5 <= how.wavelength_mm <= 34
+    shares = [draw_infiltration(np.random.default_rng(seed), 15.0).pale_share for seed in range(100)]
+    assert 40 <= np.count_nonzero(shares) <= 80
+
+
+def test_of_a_tumour_too_small_to_be_strong_anywhere_all_is_pale() -> None:
+    one = np.zeros((5, 5, 5), dtype=bool)
+    one[2, 2, 2] = True
+    density = density_of(
+        one, np.where(one, 1, 2).astype(np.float32), Infiltration(width_mm=0, pale_share=0.6, pale=0.4), MM
+    )
+    assert density[one] == round(0.4 * 255)
+    assert not density[~one].any()

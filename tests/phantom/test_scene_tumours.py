@@ -7,9 +7,10 @@ import pytest
 from scipy import ndimage
 
 from rarevoxel.errors import ConfigError
-from rarevoxel.phantom.scene import Material, Scene, Tumour, empty_scene, erase_contrast, grow_tumour
+from rarevoxel.phantom.scene import Material, Scene, Tumour, empty_scene, erase_contrast, grow_tumour, tumours
 from rarevoxel.phantom.scene.canvas import FULL
 from rarevoxel.phantom.scene.core import CORES, fill_core
+from rarevoxel.phantom.scene.growth import Infiltration
 from rarevoxel.phantom.scene.material import LABEL_OF
 from rarevoxel.phantom.scene.tumours import ball_mm3
 
@@ -108,6 +109,23 @@ def test_the_core_shows_fully_and_the_oedema_fades() -> None:
     assert np.all(scene.disease[faint] == Material.EDEMA)
     assert scene.density[faint].mean() < scene.density[labelled & ~core].mean()
     assert np.all(ndimage.distance_transform_edt(~labelled)[faint] < 12)
+
+
+def test_what_is_reached_last_may_show_palely(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(pale_share: float) -> Scene:
+        how = Infiltration(roughness=0.1, edge=0.5, width_mm=0.0, pale_share=pale_share, pale=0.4)
+        monkeypatch.setattr(tumours, "draw_infiltration", lambda *_: how)
+        return grown(Tumour("plain", 12000.0, 0.0))
+
+    even, pale = drawn(0.0), drawn(0.3)
+    np.testing.assert_array_equal(even.labels, pale.labels)
+    labelled = even.labels > 0
+    assert np.all(even.density[labelled] == FULL)
+    shown = pale.density[labelled]
+    assert set(np.unique(shown)) == {round(0.4 * FULL), FULL}
+    assert np.mean(shown < FULL) == pytest.approx(0.3, abs=0.01)
+    depth = ndimage.distance_transform_edt(labelled)[labelled]
+    assert depth[shown < FULL].mean() < 0.6 * depth[shown == FULL].mean()
 
 
 def test_a_cavity_takes_the_place_of_core_and_carries_its_label() -> None:

@@ -26,6 +26,8 @@ class Infiltration:
         fluid: the same in fluid.
         edge: how strongly disease still shows at the border of the label, 0 to 1: annotators include what is faint.
         width_mm: distance over which it fades from full to nothing, across the border of the label.
+        pale_share: share of the whole tumour, the part that is reached last, that shows palely.
+        pale: how strongly that part shows, 0 to 1.
     """
 
     roughness: float = 0.25
@@ -34,6 +36,8 @@ class Infiltration:
     fluid: float = 5.0
     edge: float = 0.5
     width_mm: float = 3.0
+    pale_share: float = 0.0
+    pale: float = 1.0
 
 
 def draw_infiltration(rng: np.random.Generator, radius_mm: float) -> Infiltration:
@@ -45,6 +49,8 @@ def draw_infiltration(rng: np.random.Generator, radius_mm: float) -> Infiltratio
         fluid=float(rng.uniform(4, 10)),
         edge=float(rng.uniform(0.2, 0.65)),
         width_mm=float(min(rng.uniform(0.5, 9.0), 0.8 * radius_mm)),
+        pale_share=float(rng.uniform(0.05, 0.6)) if rng.random() < 0.6 else 0.0,
+        pale=float(rng.uniform(0.25, 0.7)),
     )
 
 
@@ -110,3 +116,22 @@ def fade(whole: npt.NDArray[np.bool_], how: Infiltration, spacing: Spacing) -> M
     inside, outside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (whole, ~whole))
     depth = np.where(whole, inside - border, border - outside)
     return np.asarray(np.rint(FULL * np.clip(how.edge + depth / max(how.width_mm, 1e-3), 0, 1)), dtype=np.uint8)
+
+
+def density_of(whole: npt.NDArray[np.bool_], times: Times, how: Infiltration, spacing: Spacing) -> Map:
+    """Return the density of disease, 0 to 255: `max(fade(strong), pale fade(whole))`; strong is what is reached first.
+
+    Annotators mark what infiltrates palely around a bright tumour as part of it.
+
+    Args:
+        whole: mask of the tumour.
+        times: when each voxel is reached.
+        how: how it fades, and how much of it is pale.
+        spacing: voxel size in mm.
+    """
+    density = fade(whole, how, spacing)
+    if how.pale_share == 0:
+        return density
+    pale = np.asarray(np.rint(how.pale * density), dtype=np.uint8)
+    strong = whole & (times <= first_reached(times, round((1 - how.pale_share) * np.count_nonzero(whole))))
+    return np.maximum(fade(strong, how, spacing), pale) if strong.any() else pale

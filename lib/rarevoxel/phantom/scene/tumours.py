@@ -12,9 +12,9 @@ from rarevoxel.phantom.fields import smooth_field
 from rarevoxel.phantom.scene.canvas import Box, Scene, box_around, offsets_mm, paint
 from rarevoxel.phantom.scene.core import CORES, Mask, fill_core
 from rarevoxel.phantom.scene.growth import (
+    density_of,
     draw_expansion,
     draw_infiltration,
-    fade,
     first_reached,
     growth_times,
     without_crumbs,
@@ -80,7 +80,7 @@ def grow_tumour(scene: Scene, tumour: Tumour, centre: tuple[int, ...], rng: np.r
     times = growth_times(healthy, centre, box, how, rng, spacing)
     end = first_reached(times, round(tumour.whole_mm3 / voxel))
     whole = without_crumbs(times <= end)
-    density = fade(whole, how, spacing)
+    density = density_of(whole, times, how, spacing)
     faint = ~whole & np.isin(healthy[box], FADES_IN) & (density > scene.density[box])
     scene.disease[box][faint & (scene.disease[box] == 0)] = Material.EDEMA
     scene.density[box][faint] = density[faint]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from rarevoxel.phantom.scene import Material, Scene, Tumour, empty_scene, grow_tumour
 from rarevoxel.phantom.scene.canvas import box_around
-from rarevoxel.phantom.scene.growth import Infiltration, fade, first_reached, growth_times, without_crumbs
+from rarevoxel.phantom.scene.growth import Infiltration, density_of, first_reached, growth_times, without_crumbs
 from rarevoxel.phantom.scene.healthy import draw_healthy
 from rarevoxel.phantom.scene.mass_effect import push_aside
 from rarevoxel.phantom.scene.tumours import ball_mm3
@@ -44,6 +44,7 @@ INFILTRATION = {
     "rough": Infiltration(roughness=0.4, wavelength_mm=18.0, grey=1.5, width_mm=0.0),
     "along white matter": Infiltration(roughness=0.15, grey=4.5, fluid=10.0, width_mm=3.0),
     "fading, faint beyond the label": Infiltration(roughness=0.2, grey=2.5, edge=0.3, width_mm=12.0),
+    "palely where it is reached last": Infiltration(roughness=0.25, grey=2.5, width_mm=3.0, pale_share=0.5, pale=0.4),
 }
 
 
@@ -62,10 +63,11 @@ def infiltration(studio: Studio) -> Section:
         rows["label"].append(replace(marked, title=""))
     text = (
         "A tumour reaches white matter before grey matter and fluid, in a random field of speeds. Its density says how "
-        "much of a voxel's signal is disease: it fades towards the edge, and faintly goes on where no label is."
+        "much of a voxel's signal is disease: it fades towards the edge, and faintly goes on where no label is; what "
+        "is reached last may be pale throughout, and is labelled."
     )
     drawn = draw_grid([Row(row, name) for name, row in rows.items()])
-    alt = "Four ways to infiltrate in columns, with signal, density and label below each other"
+    alt = "Ways to infiltrate in columns, with signal, density and label below each other"
     return Section("Infiltration and density", [text], pictures=[Picture(drawn, alt)])
 
 
@@ -75,7 +77,7 @@ def _spread(studio: Studio, healthy: npt.NDArray[np.uint8], centre: tuple[int, .
     times = growth_times(healthy, centre, box, how, studio.rng(7), studio.spacing)
     end = first_reached(times, round(ball_mm3(46.0) / studio.spacing_mm**3))
     whole = without_crumbs(times <= end)
-    scene.density[box] = fade(whole, how, studio.spacing)
+    scene.density[box] = density_of(whole, times, how, studio.spacing)
     scene.disease[scene.density > 0] = Material.EDEMA
     scene.labels[box][whole] = 2
     return scene
