@@ -20,7 +20,7 @@ from rarevoxel.networks import build_network
 from rarevoxel.training import operating_point
 from rarevoxel.training.operating_point import CANDIDATES, settle
 from rarevoxel.training.phantom_stream import StreamSpec
-from rarevoxel.training.scores import best_threshold, f_score
+from rarevoxel.training.scores import choose, f_score
 
 SPEC = StreamSpec(head_mm=(96.0, 120.0, 96.0), block=2, reuse=2, apart=2, edges=((8, 16),) * 3, large=(16, 16, 16))
 
@@ -42,7 +42,7 @@ def heads_that_want(**thresholds: float) -> Callable[..., operating_point._Heads
     def found(*_: Any) -> operating_point._Heads:
         heads = operating_point._Heads()
         for name, best in thresholds.items():
-            heads.scores[name] += [[1 - abs(t - best) for t in CANDIDATES]] * 2
+            heads.scores[name] += [[float(t == best) for t in CANDIDATES]] * 2
         return heads
 
     return found
@@ -78,11 +78,20 @@ def test_what_was_above_the_best_threshold_is_above_a_half(
     torch.testing.assert_close(after[1], before[1])
 
 
-def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
-    assert best_threshold([[1.0] * len(CANDIDATES)], CANDIDATES) == 0.5
+def test_the_nearest_threshold_that_brings_three_quarters_of_the_gain_is_taken() -> None:
+    assert choose([[1.0] * len(CANDIDATES)], CANDIDATES, 0.5, "t") == 0.5
     row = [0.0] * 12 + [1.0] * (len(CANDIDATES) - 12)
-    assert best_threshold([row], CANDIDATES) == CANDIDATES[12]
-    assert best_threshold([], CANDIDATES) == 0.5
+    assert choose([row], CANDIDATES, 0.5, "t") == CANDIDATES[12]
+    assert choose([], CANDIDATES, 0.5, "t") == 0.5
+    rows = [[0.9, 0.85, 0.75, 0.5, 0.1], [0.9, 0.85, 0.85, 0.5, 0.1]]
+    assert choose(rows, (0.1, 0.2, 0.3, 0.5, 0.9), 0.5, "t") == 0.3, "0.3 of 0.4"
+    assert choose([rows[0]] * 2, (0.1, 0.2, 0.3, 0.5, 0.9), 0.5, "t") == 0.2, "0.25 of 0.4 is not enough"
+
+
+def test_a_gain_within_the_standard_error_changes_nothing() -> None:
+    unsure = [[0.5, 0.4], [0.5, 0.7], [0.5, 0.5], [0.5, 0.6]]
+    assert choose(unsure, (0.5, 0.3), 0.5, "t") == 0.5
+    assert choose([[a, b + 0.1] for a, b in unsure], (0.5, 0.3), 0.5, "t") == 0.3
 
 
 def test_a_missed_voxel_weighs_four_times_a_false_one() -> None:

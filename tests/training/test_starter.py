@@ -187,7 +187,7 @@ def test_without_steps_other_weights_get_the_operating_point_and_peak_they_lack(
     if not known:
         del before["operating_point"]
     torch.save(content, tmp_path / "first.pt")
-    monkeypatch.setattr(operating_point, "best_threshold", lambda *_: 0.25)
+    monkeypatch.setattr(operating_point, "choose", lambda *_: 0.25)
     second = train(config, tmp_path / "second.pt", steps=0, start=tmp_path / "first.pt")
     changed = {name for name in first if not torch.equal(first[name], second[name])}
     assert changed == (set() if known else {"output_block.conv.conv.bias"})

@@ -25,7 +25,7 @@ from rarevoxel.inference.windows import predict_image
 from rarevoxel.labels import REGIONS
 from rarevoxel.training.peak import Judged, choose_peak
 from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec
-from rarevoxel.training.scores import best_threshold, f_score
+from rarevoxel.training.scores import choose, f_score
 from rarevoxel.training.without import thresholds_by_sequence
 
 logger = logging.getLogger(__name__)
@@ -65,11 +65,13 @@ def settle(
     spec: StreamSpec = StreamSpec(),  # noqa: B008
     known: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Shift the logits of each region so that 0.5 is the threshold of the best mean F2 on fresh synthetic heads.
+    """Shift the logits of each region so that 0.5 is the threshold that F2 asks for on fresh synthetic heads.
 
-    With t the best threshold, `logit(t)` is taken from the bias of the last layer: `p >= t` before is `p >= 0.5` after.
-    A loss that looks at the hardest voxels leaves probabilities low where disease is small, and everything that comes
-    after (a mask, a first fine-tuning, the gate) decides at 0.5. A head that has none of a region does not judge it.
+    With t the nearest threshold to 0.5 that brings most of the gain in mean F2
+    (`rarevoxel.training.scores.choose`), `logit(t)` is taken from the bias of the last layer: `p >= t` before is `p
+    >= 0.5` after. A loss that looks at the hardest voxels leaves probabilities low where disease is small, and
+    everything that comes after (a mask, a first fine-tuning, the gate) decides at 0.5. A head that has none of a
+    region does not judge it.
     With that done, the peak a piece of whole tumour must reach is chosen by the mean lesion F1 on the same heads,
     see `rarevoxel.training.peak.choose_peak`; there a head without tumour does judge. Last come lower thresholds for
     whole tumour where a sequence is missing, see `rarevoxel.training.without.thresholds_by_sequence`.
@@ -94,7 +96,7 @@ def settle(
     seen = _ask(network.eval(), config, seed, heads, spec)
     judged, found = seen.judged, dict(known or {})
     if not found:
-        found = {name: best_threshold(seen.scores[name], CANDIDATES) for name in REGIONS}
+        found = {name: choose(seen.scores[name], CANDIDATES, 0.5, f"threshold of {name}") for name in REGIONS}
         block = config.network.shuffle**3
         with torch.no_grad():
             for index, threshold in enumerate(found.values()):

@@ -6,7 +6,6 @@ all is a matter of lesions, and asks for a threshold of its own, see `rarevoxel.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Sequence
 
@@ -15,14 +14,10 @@ import numpy.typing as npt
 
 from rarevoxel.evaluation import LesionMatcher
 from rarevoxel.inference.pieces import whole_mask
-
-logger = logging.getLogger(__name__)
+from rarevoxel.training.scores import choose
 
 PEAKS: tuple[float, ...] = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 """Peaks that are tried; 0 keeps every piece."""
-
-MOST = 0.75
-"""Share of the gain that a peak must bring."""
 
 Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Probability of whole tumour and the true mask of a case, both `(H, W, D)`."""
@@ -33,10 +28,8 @@ def choose_peak(
 ) -> float:
     """Return the peak nearest to a known one that brings most of what lesion F1 can gain.
 
-    With G the most that another peak adds to the mean F1 of the known one, the nearest that adds `MOST` G is taken: a
-    model is less certain of cases of another kind than of those it is judged by, and a peak that it reaches nowhere
-    would take all their lesions. Where G is no more than a standard error of its differences, case by case, the known
-    one stays.
+    See `rarevoxel.training.scores.choose`: a peak that a model reaches nowhere on cases of another kind would take all
+    their lesions.
 
     Args:
         cases: what the model says, and the truth.
@@ -46,19 +39,7 @@ def choose_peak(
     """
     peaks = sorted({*PEAKS, known})
     scores = [lesion_scores(whole, truth, spacing, peaks, threshold) for whole, truth in cases]
-    if not scores:
-        return known
-    gains = np.array(scores) - np.array(scores)[:, [peaks.index(known)]]
-    means = gains.mean(axis=0)
-    best = int(means.argmax())
-    error = float(gains[:, best].std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
-    if means[best] <= error + 1e-12:
-        return known
-    enough = np.flatnonzero(means >= MOST * means[best] - 1e-12)
-    chosen = min((int(index) for index in enough), key=lambda index: abs(peaks[index] - known))
-    told = (peaks[chosen], means[chosen], known, means[best], peaks[best])
-    logger.info("peak %g: lesion F1 %+.3f against a peak of %g, at best %+.3f with %g", *told)
-    return peaks[chosen]
+    return choose(scores, peaks, known, "peak by lesion F1")
 
 
 def lesion_scores(

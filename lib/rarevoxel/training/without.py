@@ -11,7 +11,7 @@ from rarevoxel.cases import SEQUENCES
 from rarevoxel.config import AppConfig
 from rarevoxel.inference.pieces import whole_mask
 from rarevoxel.inference.windows import predict_image
-from rarevoxel.training.scores import best_threshold, f_score
+from rarevoxel.training.scores import choose, f_score
 
 LOWER: tuple[float, ...] = (0.05, 0.07, *(i / 20 for i in range(2, 11)))
 """Thresholds that are tried: 0.05, 0.07, then 0.10, 0.15, ..., 0.50."""
@@ -22,9 +22,10 @@ def thresholds_by_sequence(
 ) -> dict[str, dict[str, float]]:
     """Return the sequences without which another threshold is best for whole tumour, and that threshold.
 
-    Every head is predicted with all sequences and without each. A sequence is named when the best mean F2 without it is
-    at a lower threshold than with all: the network sees the tumour then, but is less certain of it. Pieces that reach
-    the peak nowhere are left out first, as they will be; without that no low threshold does well.
+    Every head is predicted with all sequences and without each. A sequence is named when F2 without it asks for a
+    lower threshold than with all (see `rarevoxel.training.scores.choose`): the network sees the tumour then, but is
+    less certain of it. Pieces that reach the peak nowhere are left out first, as they will be; without that no low
+    threshold does well.
 
     Args:
         network: in evaluation mode.
@@ -46,6 +47,6 @@ def thresholds_by_sequence(
                 seen[SEQUENCES.index(name)] = 0
             whole = predict_image(network, config, seen)[0].numpy()
             scores.append([f_score(whole_mask(whole, threshold, peak), truth) for threshold in LOWER])
-    best = {name: best_threshold(scores, LOWER) for name, scores in rows.items()}
+    best = {name: choose(scores, LOWER, 0.5, f"threshold without {name or 'nothing'}") for name, scores in rows.items()}
     complete = best.pop("")
     return {name: {"WT": threshold} for name, threshold in best.items() if threshold < complete}
