@@ -78,14 +78,15 @@ def test_what_was_above_the_best_threshold_is_above_a_half(
     torch.testing.assert_close(after[1], before[1])
 
 
-def test_the_nearest_threshold_that_brings_three_quarters_of_the_gain_is_taken() -> None:
+def test_the_nearest_threshold_that_brings_the_gain_or_most_of_it_is_taken() -> None:
     assert choose([[1.0] * len(CANDIDATES)], CANDIDATES, 0.5, "t") == 0.5
     row = [0.0] * 12 + [1.0] * (len(CANDIDATES) - 12)
     assert choose([row], CANDIDATES, 0.5, "t") == CANDIDATES[12]
     assert choose([], CANDIDATES, 0.5, "t") == 0.5
     rows = [[0.9, 0.85, 0.75, 0.5, 0.1], [0.9, 0.85, 0.85, 0.5, 0.1]]
-    assert choose(rows, (0.1, 0.2, 0.3, 0.5, 0.9), 0.5, "t") == 0.3, "0.3 of 0.4"
-    assert choose([rows[0]] * 2, (0.1, 0.2, 0.3, 0.5, 0.9), 0.5, "t") == 0.2, "0.25 of 0.4 is not enough"
+    assert choose(rows, (0.1, 0.2, 0.3, 0.5, 0.9), 0.5, "t", most=0.75) == 0.3, "0.3 of 0.4"
+    assert choose(rows, (0.1, 0.2, 0.3, 0.5, 0.9), 0.5, "t") == 0.1
+    assert choose([rows[0]] * 2, (0.1, 0.2, 0.3, 0.5, 0.9), 0.5, "t", most=0.75) == 0.2, "0.25 of 0.4 is not"
 
 
 def test_a_gain_within_the_standard_error_changes_nothing() -> None:

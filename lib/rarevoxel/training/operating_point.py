@@ -1,8 +1,9 @@
 """The operating point of starter weights: where voxels, and pieces of tumour, are decided best on fresh heads.
 
-Logits are shifted until 0.5 is the best threshold for voxels. Best is F2, in which a missed voxel weighs four times a
-false one: a first proposal is corrected, and a false mark is deleted by a click, while a lesion that was missed has to
-be found and drawn.
+Logits are shifted until 0.5 is the best threshold for voxels. For whole tumour best is F2, in which a missed voxel
+weighs four times a false one: a first proposal is corrected, and a false mark is deleted by a click, while a lesion
+that was missed has to be found and drawn. Core and enhancing tumour lie within it, and where they are marked too large
+is as much work as where they are too small: for them best is Dice.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ from rarevoxel.inference.windows import predict_image
 from rarevoxel.labels import REGIONS
 from rarevoxel.training.peak import Judged, choose_peak
 from rarevoxel.training.phantom_stream import PhantomStream, StreamSpec
-from rarevoxel.training.scores import choose, f_score
+from rarevoxel.training.scores import BETA, choose, f_score
 from rarevoxel.training.without import thresholds_by_sequence
 
 logger = logging.getLogger(__name__)
 
 CANDIDATES: tuple[float, ...] = (0.03, 0.05, 0.07, *(i / 20 for i in range(2, 19)))
 """Thresholds that are tried: to 0.07, then 0.10, 0.15, ..., 0.90."""
+
+BETAS = {"WT": BETA, "TC": 1.0, "ET": 1.0}
+"""Weight of recall by region, see `f_score`."""
 
 HEADS = 120
 """Of 40, other draws moved the best threshold from 0.35 to 0.55."""
@@ -48,7 +52,7 @@ class _Heads:
     """What a network says of fresh heads.
 
     Attributes:
-        scores: region -> for every head that has it, F2 at each candidate.
+        scores: region -> for every head that has it, F2 or Dice at each candidate.
         judged: probability of whole tumour and the truth of every head.
     """
 
@@ -65,13 +69,13 @@ def settle(
     spec: StreamSpec = StreamSpec(),  # noqa: B008
     known: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Shift the logits of each region so that 0.5 is the threshold that F2 asks for on fresh synthetic heads.
+    """Shift the logits of each region so that 0.5 is the best threshold on fresh synthetic heads.
 
-    With t the nearest threshold to 0.5 that brings most of the gain in mean F2
-    (`rarevoxel.training.scores.choose`), `logit(t)` is taken from the bias of the last layer: `p >= t` before is `p
-    >= 0.5` after. A loss that looks at the hardest voxels leaves probabilities low where disease is small, and
-    everything that comes after (a mask, a first fine-tuning, the gate) decides at 0.5. A head that has none of a
-    region does not judge it.
+    With t the threshold of the best mean F2, for TC and ET of the best mean Dice (0.5 where no other is better by more
+    than a standard error, see `rarevoxel.training.scores.choose`), `logit(t)` is taken from the bias of the last layer:
+    `p >= t` before is `p >= 0.5` after. A loss that looks at the hardest voxels leaves probabilities low where disease
+    is small, and everything that comes after (a mask, a first fine-tuning, the gate) decides at 0.5. A head that has
+    none of a region does not judge it.
     With that done, the peak a piece of whole tumour must reach is chosen by the mean lesion F1 on the same heads,
     see `rarevoxel.training.peak.choose_peak`; there a head without tumour does judge. Last come lower thresholds for
     whole tumour where a sequence is missing, see `rarevoxel.training.without.thresholds_by_sequence`.
@@ -126,6 +130,8 @@ def _ask(network: nn.Module, config: AppConfig, seed: int, heads: int, spec: Str
         probabilities, masks = predict_image(network, config, image).numpy(), regions.numpy() > 0
         for index, name in enumerate(REGIONS):
             if masks[index].any():
-                seen.scores[name].append([f_score(probabilities[index] >= t, masks[index]) for t in CANDIDATES])
+                seen.scores[name].append(
+                    [f_score(probabilities[index] >= t, masks[index], BETAS[name]) for t in CANDIDATES]
+                )
         seen.judged.append((probabilities[0].copy(), masks[0].copy()))
     return seen

@@ -19,6 +19,9 @@ from rarevoxel.training.scores import choose
 PEAKS: tuple[float, ...] = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 """Peaks that are tried; 0 keeps every piece."""
 
+MOST = 0.75
+"""Share of the gain that a peak must bring."""
+
 Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Probability of whole tumour and the true mask of a case, both `(H, W, D)`."""
 
@@ -28,8 +31,8 @@ def choose_peak(
 ) -> float:
     """Return the peak nearest to a known one that brings most of what lesion F1 can gain.
 
-    See `rarevoxel.training.scores.choose`: a peak that a model reaches nowhere on cases of another kind would take all
-    their lesions.
+    See `rarevoxel.training.scores.choose`; `MOST` of the gain is enough: a model is less certain of cases of another
+    kind than of those it is judged by, and a peak that it reaches nowhere would take all their lesions.
 
     Args:
         cases: what the model says, and the truth.
@@ -39,7 +42,7 @@ def choose_peak(
     """
     peaks = sorted({*PEAKS, known})
     scores = [lesion_scores(whole, truth, spacing, peaks, threshold) for whole, truth in cases]
-    return choose(scores, peaks, known, "peak by lesion F1")
+    return choose(scores, peaks, known, "peak by lesion F1", most=MOST)
 
 
 def lesion_scores(

@@ -12,9 +12,7 @@ import numpy.typing as npt
 logger = logging.getLogger(__name__)
 
 BETA = 2.0
-
-MOST = 0.75
-"""Share of the gain that a choice must bring."""
+"""A missed voxel weighs four times a false one."""
 
 
 def f_score(prediction: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], beta: float = BETA) -> float:
@@ -30,19 +28,21 @@ def f_score(prediction: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], bet
     return (1 + beta**2) * both / ((1 + beta**2) * both + beta**2 * missed + false)
 
 
-def choose(scores: Sequence[Sequence[float]], candidates: Sequence[float], known: float, what: str) -> float:
-    """Return the candidate nearest to a known one that brings most of what can be gained.
+def choose(
+    scores: Sequence[Sequence[float]], candidates: Sequence[float], known: float, what: str, *, most: float = 1.0
+) -> float:
+    """Return the candidate nearest to a known one that brings what can be gained, or most of it.
 
-    With G the most that another candidate adds to the mean score of the known one, the nearest that adds `MOST` G is
-    taken: scores are flat near their best, so that this moves with the draw, and a model is less certain of cases of
-    another kind than of those it is judged by, so an extreme threshold would not carry over. Where G is no more than a
-    standard error of its differences, case by case, the known one stays; so it does without scores.
+    With G the most that another candidate adds to the mean score of the known one, the nearest that adds `most` G is
+    taken. Where G is no more than a standard error of its differences, case by case, the known one stays; so it does
+    without scores.
 
     Args:
         scores: a row for every case, a column for every candidate.
         candidates: thresholds, the known one among them.
         known: what is used if nothing is better.
         what: name of the choice, for the log.
+        most: share of the gain that must be reached, 0 to 1.
     """
     if not scores:
         return known
@@ -52,7 +52,7 @@ def choose(scores: Sequence[Sequence[float]], candidates: Sequence[float], known
     error = float(gains[:, best].std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
     if means[best] <= error + 1e-12:
         return known
-    enough = np.flatnonzero(means >= MOST * means[best] - 1e-12)
+    enough = np.flatnonzero(means >= most * means[best] - 1e-12)
     chosen = min((int(index) for index in enough), key=lambda index: abs(candidates[index] - known))
     told = (what, candidates[chosen], means[chosen], known, means[best], candidates[best])
     logger.info("%s %g: mean score %+.3f against %g, at best %+.3f with %g", *told)
