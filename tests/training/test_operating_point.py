@@ -165,3 +165,16 @@ def test_no_steps_settle_what_is_given_and_nothing_else(tmp_path: Path, capsys: 
     with pytest.raises(SystemExit):
         main(["starter", "--out", str(tmp_path / "a.pt"), "--steps", "0"])
     assert "found 0 without --start" in capsys.readouterr().err
+
+
+def test_recall_weighs_more_for_whole_tumour_and_not_for_its_parts(
+    config: AppConfig, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions = torch.zeros(3, 4, 4, 4)
+    regions[:, :2] = 1
+    monkeypatch.setattr(operating_point, "_fresh", lambda *_: [(torch.zeros(4, 4, 4, 4), regions)])
+    monkeypatch.setattr(operating_point, "predict_image", lambda *_: torch.full((3, 4, 4, 4), 0.6))
+    scores = operating_point._ask(network, config, 0, 1, SPEC).scores
+    at = CANDIDATES.index(0.5)
+    assert scores["WT"][0][at] == pytest.approx(5 * 32 / (5 * 32 + 32)), "all is marked, half of it falsely: F2"
+    assert scores["TC"][0][at] == scores["ET"][0][at] == pytest.approx(2 * 32 / (2 * 32 + 32))
