@@ -19,11 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from heads import HEAD
 from robustness import load
 from scipy import ndimage
 from tqdm import tqdm
 
+from rarevoxel.bundled import bundled_app
 from rarevoxel.cases import SEQUENCES
+from rarevoxel.config import load_config
 from rarevoxel.labels import CLIENT_LABELS, EDEMA
 from rarevoxel.phantom.examine import examine
 from rarevoxel.phantom.scene import PATIENTS, draw_scene
@@ -38,7 +41,6 @@ SIZES: dict[str, tuple[float, float]] = {"15-40": (15, 40), "40-600": (40, 600),
 STEPS = (-4, -3, -2, -1, 1, 2, 3)
 """Distances to the border in mm, half a mm to both sides."""
 
-SHAPE = (144, 184, 144)
 SEED = 900
 FAR_MM, DEEP_MM = 8, 4
 
@@ -92,7 +94,8 @@ def noise(images: Array, labels: Array) -> Array:
 
 def measure(cases: Iterable[tuple[Array, Array]]) -> dict[str, Any]:
     """Return medians over cases of images as stored `(4, H, W, D)` and labels."""
-    normalize = NormalizeBrain((0.5, 99.5))
+    low, high = load_config(bundled_app() / "app.toml").preprocessing.percentiles
+    normalize = NormalizeBrain((low, high))
     everything: Pieces = {size: [] for size in SIZES}
     noises = []
     for images, labels in cases:
@@ -113,7 +116,7 @@ def heads(count: int, patients: Sequence[str]) -> Iterable[tuple[Array, Array]]:
     """Draw synthetic heads as the starter is trained on, all sequences present."""
     for number in tqdm(range(count), desc="heads", unit="head", disable=None):
         rng = np.random.default_rng(SEED + number)
-        scene = draw_scene(rng, SHAPE, (1.0, 1.0, 1.0), patients[number % len(patients)])
+        scene = draw_scene(rng, HEAD, (1.0, 1.0, 1.0), patients[number % len(patients)])
         images, shown = examine(scene, rng, missing=(), strength=float(rng.uniform(0.1, 1.0)))
         yield images, shown.labels
 

@@ -23,6 +23,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from heads import HEAD
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from scipy import ndimage
 from tqdm import tqdm
@@ -85,7 +86,7 @@ def load(name: str) -> Loaded:
     """Read a case folder, or draw the synthetic head of `phantom:SEED` at 1 mm."""
     if name.startswith("phantom:"):
         rng = np.random.default_rng(int(name.partition(":")[2]))
-        scene = draw_scene(rng, (144, 184, 144), (1.0, 1.0, 1.0), "glioma")
+        scene = draw_scene(rng, HEAD, (1.0, 1.0, 1.0), "glioma")
         images, shown = examine(scene, rng, missing=())
         return Loaded(name, dict(zip(SEQUENCES, images, strict=True)), np.eye(4), np.ascontiguousarray(shown.labels))
     case = discover(Path(name))[0]

@@ -62,7 +62,7 @@ def test_a_real_case_is_told_beside_heads(
     for name, image in zip(SEQUENCES, images, strict=True):
         write_volume(tmp_path / "case-1" / f"{name}.nii.gz", image, np.eye(4))
     write_volume(tmp_path / "case-1" / "seg.nii.gz", labels, np.eye(4))
-    monkeypatch.setattr(realism, "SHAPE", (48, 60, 48))
+    monkeypatch.setattr(realism, "HEAD", (48, 60, 48))
     assert realism.main([str(tmp_path / "case-1"), "--heads", "1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["real"]["cases"] == told["synthetic"]["cases"] == 1

@@ -47,7 +47,12 @@ def rule_of(info: Mapping[str, Any], missing: Sequence[str], settings: Inference
         settings: threshold and smallest piece.
     """
     thresholds = thresholds_without(info, missing, settings.threshold)
-    return Rule(thresholds, float(info.get(PEAK, 0.0)), settings.smallest_mm3)
+    return Rule(thresholds, peak_of(info), settings.smallest_mm3)
+
+
+def peak_of(info: Mapping[str, Any]) -> float:
+    """Return what a piece must reach somewhere by the plain data stored with weights, 0 where they do not know."""
+    return float(info.get(PEAK, 0.0))
 
 
 def thresholds_without(info: Mapping[str, Any], missing: Sequence[str], threshold: float) -> tuple[float, ...]:

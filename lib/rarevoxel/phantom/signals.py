@@ -77,7 +77,7 @@ def signals(scene: Scene, table: Table, texture: Texture, rng: np.random.Generat
     shared = _field(rng, shape, spacing, texture.wavelength_mm)
     result = np.empty((len(table), *shape), dtype=np.float32)
     lesion = _field(rng, shape, spacing, texture.disease_wavelength_mm) if diseased.any() else None
-    fine = _field(rng, shape, spacing, texture.grain_mm) if any(texture.grain) else None
+    fine, brain = _field(rng, shape, spacing, texture.grain_mm) if any(texture.grain) else None, scene.brain
     for index, means in enumerate(table):
         own = 0.6 * shared + 0.8 * _field(rng, shape, spacing, texture.wavelength_mm)
         strength = np.full(len(Material), texture.healthy[index], dtype=np.float32)
@@ -85,7 +85,7 @@ def signals(scene: Scene, table: Table, texture: Texture, rng: np.random.Generat
         signal = means[scene.healthy] * (1 + strength[scene.healthy] * own)
         if fine is not None:  # Turned over, a field is as independent as a second draw, which takes far longer.
             grain = texture.grain[index] * (0.6 * fine + 0.8 * np.flip(fine, TURNED[index]))
-            signal += np.where(scene.brain, grain, np.float32(0))
+            signal += np.where(brain, grain, np.float32(0))
         if index == T2F and texture.flow:
             fluid = scene.healthy == Material.CSF
             signal[fluid] += texture.flow * np.clip(_field(rng, shape, spacing, 25)[fluid] - 0.8, 0, 1)

@@ -12,8 +12,7 @@ from torch import nn
 
 from rarevoxel.config import AppConfig
 from rarevoxel.errors import ModelError
-from rarevoxel.inference.pieces import PEAK
-from rarevoxel.inference.rule import MISSING
+from rarevoxel.inference.rule import MISSING, peak_of
 from rarevoxel.inference.sources import load_checked, sources
 from rarevoxel.lineage import WeightFile
 from rarevoxel.networks import build_network
@@ -42,7 +41,7 @@ class Beginning:
     @property
     def peak(self) -> float:
         """What a piece of tumour has to reach somewhere, see `rarevoxel.inference.pieces.drop_pieces`."""
-        return float(self.info.get(PEAK, 0.0))
+        return peak_of(self.info)
 
     @property
     def inherited(self) -> dict[str, Any]:

@@ -107,8 +107,8 @@ def train_starter(
     Args:
         config: network and preprocessing.
         out: the weight file.
-        steps: optimisation steps; 0 settles the operating point of `start` and nothing else, and where that is known
-            its peak alone.
+        steps: optimisation steps; 0 settles the operating point of `start`, its peak and thresholds without a
+            sequence; an operating point that is known stays.
         seed: of weights and samples.
         workers: processes that make samples; samples depend on their number (0 counts as 1).
         spec: what the samples are like.

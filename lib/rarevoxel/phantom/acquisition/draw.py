@@ -26,12 +26,10 @@ from rarevoxel.phantom.acquisition.parameters import (
     Storage,
     Vector,
 )
+from rarevoxel.phantom.contrast.tables import T1C, T2F
 
-REFERENCE = 1
-"""The sequence the others are registered to: t1c."""
-
-FLAIR = 3
-"""The noisiest of the four."""
+REFERENCE = T1C
+"""The sequence the others are registered to."""
 
 
 def draw_acquisition(rng: np.random.Generator, strength: float = 1.0) -> Acquisition:
@@ -134,7 +132,7 @@ def _noise(rng: np.random.Generator, strength: float, index: int) -> Noise:
     if not _happens(rng, 0.75 + 0.2 * strength):
         return Noise()
     low, high = (0.04, 0.09) if _happens(rng, 0.08) else (0.015, 0.055)
-    if index == FLAIR:
+    if index == T2F:
         low, high = 1.5 * low, 1.5 * high
     sigma = (0.5 + 0.5 * strength) * math.exp(rng.uniform(math.log(low), math.log(high)))
     centre = rng.uniform(0.2, 1.5) if _happens(rng, 0.35) else 0.0

@@ -9,8 +9,8 @@ import numpy as np
 from rarevoxel.phantom.acquisition.head import Layers
 from rarevoxel.phantom.acquisition.parameters import Slices, Stripping
 from rarevoxel.phantom.acquisition.thick import Interpolation, Profile
+from rarevoxel.phantom.contrast.tables import T1C
 
-T1C = 1
 THICKEST_MM = 6.0
 DEEPEST_MM = 9.0
 
