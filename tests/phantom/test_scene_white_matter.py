@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rarevoxel.phantom.scene import Material, Scene, empty_scene
+from rarevoxel.phantom.scene import Material, Scene, draw_scene, empty_scene, white_matter
+from rarevoxel.phantom.scene import draw as drawing
 from rarevoxel.phantom.scene.canvas import FULL, paint
 from rarevoxel.phantom.scene.white_matter import (
     HOLE_MM3,
+    PALE_BESIDE,
     VISIBLE,
     add_bands,
     add_caps,
     add_lesion,
     add_lesions,
+    add_pale,
     lesion_centres,
 )
 
@@ -191,6 +194,56 @@ def test_in_some_patients_lesions_have_partners_on_the_other_side() -> None:
     assert min(shares) < 0.05
     assert max(shares) > 0.3
     assert 4 <= sum(share > 0.1 for share in shares) <= 14
+
+
+def test_a_pale_part_lies_at_its_lesion_is_larger_and_leaves_it_as_it_is(scene: Scene) -> None:
+    centre, volume = (24, 24, 38), 600.0
+    sizes = []
+    for seed in range(30):
+        fresh = empty_scene(scene.healthy, MM)
+        paint(fresh, (slice(0, 48),) * 3, np.indices(SHAPE)[2] == 38, Material.LESION, FULL)
+        bright = fresh.labels > 0
+        add_pale(fresh, np.random.default_rng(seed), centre, volume)
+        assert np.all(fresh.density[bright] == FULL)
+        pale = (fresh.labels > 0) & ~bright
+        assert fresh.density[pale].max(initial=0) <= round(0.65 * FULL)
+        assert fresh.density[pale].min(initial=FULL) >= VISIBLE * FULL - 1
+        sizes.append(np.count_nonzero(pale) * 8)
+        drawn = np.argwhere((fresh.density > 0) & ~bright)
+        assert np.all(np.abs(drawn.mean(axis=0) - centre) * 2 < 12)
+    assert np.median(sizes) > 0.3 * volume
+    assert max(sizes) > volume
+
+
+@pytest.mark.parametrize(("share", "expected"), [(None, PALE_BESIDE), (0.0, 0.0), (1.0, 1.0)])
+def test_so_many_lesions_flow_into_a_pale_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, share: float | None, expected: float
+) -> None:
+    if share is not None:
+        monkeypatch.setattr(white_matter, "PALE_BESIDE", share)
+    drawn: list[float] = []
+    monkeypatch.setattr(white_matter, "add_pale", lambda *given: drawn.append(given[3]))
+    add_lesions(scene, np.random.default_rng(0), 400, 30.0, 0.2)
+    assert len(drawn) / 400 == pytest.approx(expected, abs=0.05)
+
+
+def test_a_cap_is_never_so_strong_that_it_would_be_a_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    strengths: list[float] = []
+    monkeypatch.setattr(drawing, "add_caps", lambda *given: strengths.append(given[3]))
+    for seed in range(20):
+        draw_scene(np.random.default_rng(seed), (36, 46, 36), (4.0, 4.0, 4.0), "healthy")
+    assert strengths
+    assert max(strengths) < VISIBLE
+
+
+def test_bands_are_bright_or_pale(scene: Scene) -> None:
+    means = []
+    for seed in range(12):
+        fresh = empty_scene(scene.healthy, MM)
+        add_bands(fresh, np.random.default_rng(seed), 6.0)
+        if fresh.labels.any():
+            means.append(fresh.density[fresh.labels > 0].mean() / FULL)
+    assert min(means) < 0.55 < 0.7 < max(means)
 
 
 def test_bands_lie_along_ventricles_and_carry_labels(scene: Scene) -> None:

@@ -11,7 +11,7 @@ from rarevoxel.phantom.scene.canvas import Scene, Spacing, empty_scene
 from rarevoxel.phantom.scene.healthy import coarse_depth, draw_healthy
 from rarevoxel.phantom.scene.material import Material
 from rarevoxel.phantom.scene.tumours import Tumour, ball_mm3, grow_tumour
-from rarevoxel.phantom.scene.white_matter import add_bands, add_caps, add_lesions
+from rarevoxel.phantom.scene.white_matter import VISIBLE, add_bands, add_caps, add_lesions
 
 Drawer = Callable[[Scene, np.random.Generator], Scene]
 
@@ -38,7 +38,7 @@ def draw_scene(
     scene = empty_scene(draw_healthy(rng, shape, spacing), spacing)
     scene = PATIENTS[patient](scene, rng)
     if rng.random() < 0.5:
-        add_caps(scene, rng, float(rng.uniform(1, 4)), float(rng.uniform(0.1, 0.45)))
+        add_caps(scene, rng, float(rng.uniform(1, 4)), float(rng.uniform(0.08, VISIBLE)))
     return scene
 
 

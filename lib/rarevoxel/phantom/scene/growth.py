@@ -50,7 +50,7 @@ def draw_infiltration(rng: np.random.Generator, radius_mm: float) -> Infiltratio
         edge=float(rng.uniform(0.2, 0.65)),
         width_mm=float(min(rng.uniform(0.5, 9.0), 0.8 * radius_mm)),
         pale_share=float(rng.uniform(0.05, 0.6)) if rng.random() < 0.6 else 0.0,
-        pale=float(rng.uniform(0.25, 0.7)),
+        pale=float(rng.uniform(0.35, 0.7)),
     )
 
 

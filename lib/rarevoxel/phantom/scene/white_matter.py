@@ -19,6 +19,9 @@ DEEP_MM = 22.0
 THICK_MM = 4.0
 """Distance from everything else at which white matter has lesions most often; thin blades of it have few."""
 
+PALE_BESIDE = 0.15
+"""How many lesions flow into a paler and larger one."""
+
 IN_NUCLEI = 0.5
 """How likely a voxel of nuclei or of a brainstem of nuclei has a lesion, against one of white matter."""
 
@@ -45,8 +48,25 @@ def add_lesions(scene: Scene, rng: np.random.Generator, count: int, median_mm3: 
         at = tuple(int(c) for c in centre)
         volume = float(np.clip(median_mm3 * np.exp(spread * rng.standard_normal()), 4.0, 8000.0))
         add_lesion(scene, rng, at, volume)
+        if rng.random() < PALE_BESIDE:
+            add_pale(scene, rng, at, volume)
         if rng.random() < paired:
             add_lesion(scene, rng, (last - at[0], *at[1:]), volume * float(np.exp(0.5 * rng.standard_normal())))
+
+
+def add_pale(scene: Scene, rng: np.random.Generator, beside: tuple[int, ...], volume_mm3: float) -> None:
+    """Draw a paler and larger lesion that a lesion flows into: its centre lies within the radius of that one.
+
+    Args:
+        scene: drawn into.
+        rng: source of randomness.
+        beside: voxel in the middle of the lesion.
+        volume_mm3: volume of the lesion.
+    """
+    radius = float((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
+    moved = [c + round(radius * rng.uniform(-1, 1) / s) for c, s in zip(beside, scene.spacing, strict=True)]
+    at = tuple(int(np.clip(c, 0, n - 1)) for c, n in zip(moved, scene.healthy.shape, strict=True))
+    add_lesion(scene, rng, at, volume_mm3 * float(rng.uniform(1.5, 4)), strongest=float(rng.uniform(VISIBLE, 0.65)))
 
 
 def lesion_centres(scene: Scene, rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
@@ -73,8 +93,22 @@ def lesion_centres(scene: Scene, rng: np.random.Generator, count: int) -> npt.ND
     return np.asarray(few[chosen])
 
 
-def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], volume_mm3: float) -> None:
-    """Draw one ovoid lesion with a soft edge; what shows by less than `VISIBLE` is not labelled."""
+def add_lesion(
+    scene: Scene,
+    rng: np.random.Generator,
+    centre: tuple[int, ...],
+    volume_mm3: float,
+    strongest: float | None = None,
+) -> None:
+    """Draw one ovoid lesion with a soft edge; what shows by less than `VISIBLE` is not labelled.
+
+    Args:
+        scene: drawn into.
+        rng: source of randomness.
+        centre: voxel in its middle.
+        volume_mm3: its volume.
+        strongest: density in its middle, 0 to 1; drawn when None: one in twelve is too faint for a label.
+    """
     radius = float((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
     axes = np.exp(rng.normal(0, 0.3, size=3))
     axes *= radius / np.prod(axes) ** (1 / 3)
@@ -87,7 +121,8 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
     rough = smooth_field(rng, tuple(b.stop - b.start for b in box), scene.spacing, max(radius, 3.0))
     distance = np.sqrt(squares) * np.exp(rng.uniform(0, 0.25) * rough)
     softness = rng.uniform(0.1, 0.5)
-    strongest = rng.uniform(0.65, 1.0) if rng.random() < 0.92 else rng.uniform(0.1, VISIBLE)
+    if strongest is None:
+        strongest = rng.uniform(0.65, 1.0) if rng.random() < 0.92 else rng.uniform(0.1, VISIBLE)
     density = np.clip(0.5 + (1 - distance) / (2 * softness), 0, 1) * strongest
     part = scene.healthy[box]
     into_nuclei = 1.0 if scene.healthy[centre] == Material.NUCLEUS else rng.uniform(0, 1)
@@ -105,7 +140,9 @@ def add_lesion(scene: Scene, rng: np.random.Generator, centre: tuple[int, ...], 
 
 
 def add_bands(scene: Scene, rng: np.random.Generator, thickness_mm: float) -> None:
-    """Draw lesions that have flowed together along the ventricles; they carry labels, and their edge is uneven.
+    """Draw lesions that have flowed together along the ventricles, bright or pale, with an uneven edge.
+
+    What shows by `VISIBLE` or more carries a label.
 
     Args:
         scene: drawn into.
@@ -115,7 +152,7 @@ def add_bands(scene: Scene, rng: np.random.Generator, thickness_mm: float) -> No
     rim = _ventricular(scene, max(1, round(thickness_mm / min(scene.spacing))))
     shape, spacing = scene.healthy.shape, scene.spacing
     patches = smooth_field(rng, shape, spacing, 24) > rng.uniform(0.3, 1.5)  # type: ignore[arg-type]
-    shade = np.clip(0.8 + 0.3 * smooth_field(rng, shape, spacing, 7), 0, 1)  # type: ignore[arg-type]
+    shade = rng.uniform(0.5, 1) * np.clip(0.8 + 0.3 * smooth_field(rng, shape, spacing, 7), 0, 1)  # type: ignore[arg-type]
     where = rim & patches & (shade >= VISIBLE) & (scene.labels == 0)
     paint(scene, FULL_BOX, where, Material.LESION, np.rint(FULL * shade[where]))
 
