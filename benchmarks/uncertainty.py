@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from heads import HEAD
 from scipy import stats
 from tqdm import tqdm
 
@@ -37,15 +38,13 @@ from rarevoxel.phantom.examine import examine
 from rarevoxel.phantom.scene import draw_scene
 from rarevoxel.volumes import write_volume
 
-SHAPE, SPACING = (144, 184, 144), (1.0, 1.0, 1.0)
-
 Row = dict[str, float]
 
 
 def write_head(folder: Path, seed: int) -> npt.NDArray[np.uint8]:
     """Write the four sequences of a synthetic head and return its label map."""
     rng = np.random.default_rng(seed)
-    images, shown = examine(draw_scene(rng, SHAPE, SPACING, "glioma"), rng, missing=())
+    images, shown = examine(draw_scene(rng, HEAD, (1.0, 1.0, 1.0), "glioma"), rng, missing=())
     for name, image in zip(SEQUENCES, images, strict=True):
         write_volume(folder / f"{name}.nii.gz", image, np.eye(4))
     return np.ascontiguousarray(shown.labels)
