@@ -75,6 +75,6 @@ def draw_relaxation(rng: np.random.Generator) -> Relaxation:
     agent = np.zeros(count)
     for material in ENHANCES:
         agent[material] = rng.uniform(0.3, 2.5)
-    agent[Material.ENHANCING] = np.exp(rng.uniform(np.log(0.06), np.log(1.5)))
+    agent[Material.ENHANCING] = np.exp(rng.uniform(np.log(0.1), np.log(1.5)))
     agent[Material.CORE] = rng.choice((0.0, rng.uniform(0, 0.06)))
     return Relaxation(density, t1, t2, agent)

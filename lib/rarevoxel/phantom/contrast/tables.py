@@ -61,7 +61,7 @@ def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     On t2f oedema and white-matter lesions are brighter than white and grey matter and nuclei, core and the destroyed
     middle of a lesion no darker than white matter, and enhancing tumour not much darker than that. Vessels and dura are
     no brighter than the brightest healthy brain, plexus by a fifth at most, or nothing but their place would tell them
-    from disease. After contrast enhancing tumour is brighter by 0.08 or more, and about as bright as white matter or
+    from disease. After contrast enhancing tumour is brighter by 0.14 or more, and about as bright as white matter or
     more so. Nothing but air is 0.
     """
     kept = table.copy()
@@ -77,7 +77,7 @@ def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     flair[Material.LESION] = max(flair[Material.LESION], healthy + span * rng.uniform(0.06, 0.2))
     flair[Material.HOLE] = max(flair[Material.HOLE], white + span * rng.uniform(0.0, 0.3))
     flair[Material.ENHANCING] = max(flair[Material.ENHANCING], white * rng.uniform(0.9, 1.4))
-    rise = rng.uniform(0.08, 0.6)
+    rise = rng.uniform(0.14, 0.6)
     after[Material.ENHANCING] = max(
         after[Material.ENHANCING], before[Material.ENHANCING] + rise, after[Material.WHITE] * rng.uniform(0.98, 1.4)
     )
