@@ -128,12 +128,12 @@ def _moves(rng: np.random.Generator, strength: float) -> tuple[Moved, ...]:
 
 
 def _noise(rng: np.random.Generator, strength: float, index: int) -> Noise:
-    """Draw noise; FLAIR, which loses signal to its inversion and a long echo, has half as much again."""
+    """Draw noise; FLAIR, which loses signal to its inversion and a long echo, has two thirds more."""
     if not _happens(rng, 0.75 + 0.2 * strength):
         return Noise()
-    low, high = (0.04, 0.09) if _happens(rng, 0.08) else (0.015, 0.055)
+    low, high = (0.04, 0.09) if _happens(rng, 0.08) else (0.01, 0.05)
     if index == T2F:
-        low, high = 1.5 * low, 1.5 * high
+        low, high = 1.7 * low, 1.7 * high
     sigma = (0.5 + 0.5 * strength) * math.exp(rng.uniform(math.log(low), math.log(high)))
     centre = rng.uniform(0.2, 1.5) if _happens(rng, 0.35) else 0.0
     return Noise(sigma, centre, rng.uniform(0.1, 0.5) if _happens(rng, 0.4) else 0.0)

@@ -21,14 +21,14 @@ _TYPICAL: dict[Material, tuple[float, float, float, float]] = {
     Material.PLEXUS: (0.95, 2000, 250, 0.3),
     Material.MENINGES: (0.65, 950, 60, 0.25),
     Material.VARIANT: (0.83, 1250, 112, 0.15),
-    Material.EDEMA: (0.86, 1350, 150, 0.16),
-    Material.CORE: (0.87, 1450, 145, 0.2),
+    Material.EDEMA: (0.86, 1500, 170, 0.16),
+    Material.CORE: (0.87, 1600, 165, 0.2),
     Material.NECROSIS: (0.92, 2000, 260, 0.4),
     Material.ENHANCING: (0.86, 1300, 115, 0.18),
     Material.CYST: (0.98, 2900, 800, 0.3),
     Material.HAEMORRHAGE: (0.80, 750, 70, 0.5),
     Material.CAVITY: (1.00, 3600, 1200, 0.25),
-    Material.LESION: (0.84, 1300, 150, 0.15),
+    Material.LESION: (0.84, 1450, 170, 0.15),
     Material.HOLE: (0.90, 1900, 240, 0.3),
 }
 """Around Stanisz et al. 2005 (doi:10.1002/mrm.20605), Wansapura et al. 1999 and reviews of tumour relaxometry; the
