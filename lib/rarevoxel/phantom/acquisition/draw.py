@@ -98,7 +98,7 @@ def _sharpness(rng: np.random.Generator, strength: float, slices: Slices) -> Sha
 def _shading(rng: np.random.Generator, strength: float) -> Shading:
     if not _happens(rng, 0.9 * strength):
         return Shading()
-    return Shading(min(0.4, strength * abs(rng.normal(0, 0.13))), rng.uniform(70, 180))
+    return Shading(min(0.4, strength * abs(rng.normal(0, 0.2))), rng.uniform(70, 180))
 
 
 def _lines(rng: np.random.Generator, strength: float, slices: Slices, moving: bool) -> Lines:
