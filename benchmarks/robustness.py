@@ -1,12 +1,12 @@
 """How far a mask changes when the same case comes in another form, or with a sequence less.
 
 Each case is predicted as it is, and again turned to other orientations, resampled to other voxel sizes, with other
-intensity scales, offsets and number formats, and without each of its sequences. What is printed is the Dice of every
-such mask with the untouched one, brought to the same grid; with a label also the Dice with the truth. For other voxel
-sizes the Dice that the untouched mask has with itself after it went to those voxels and back is printed too: no mask on
-them can be expected to agree better. Run as
-`python benchmarks/robustness.py CASE [CASE ...] [--weights FILE] [--json]`; a CASE is a folder `rarevoxel prepare`
-understands, or `phantom:SEED` for a synthetic head of the starter's own kind.
+intensity scales, offsets and number formats, shaded as by coils that see one side better, and without each of its
+sequences. What is printed is the Dice of every such mask with the untouched one, brought to the same grid; with a label
+also the Dice with the truth. For other voxel sizes the Dice that the untouched mask has with itself after it went to
+those voxels and back is printed too: no mask on them can be expected to agree better. Run as
+`python benchmarks/robustness.py CASE [CASE ...] [--kind KIND ...] [--weights FILE] [--json]`; a CASE is a
+folder `rarevoxel prepare` understands, or `phantom:SEED` for a synthetic head of the starter's own kind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from rarevoxel.cases import SEQUENCES, discover
 from rarevoxel.config import load_config
 from rarevoxel.evaluation import region_dice
 from rarevoxel.inference.engine import Engine
+from rarevoxel.phantom.acquisition import shade
 from rarevoxel.phantom.examine import examine
 from rarevoxel.phantom.scene import draw_scene
 from rarevoxel.volumes import read_volume
@@ -53,6 +54,9 @@ FORMATS: dict[str, Callable[[Array], Array]] = {
     "int16": lambda x: _integers(x, 4095, np.int16),
     "float64": lambda x: x.astype(np.float64),
 }
+SHADINGS = (0.05, 0.1, 0.15)
+"""Standard deviations of the log of a smooth factor, another one for each sequence; see `shade`."""
+KINDS = ("orientation", "spacing", "intensity", "shading", "missing")
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,11 @@ def variants(case: Loaded) -> Iterator[Variant]:
     for name, change in FORMATS.items():
         images = {sequence: change(image) for sequence, image in case.images.items()}
         yield Variant("intensity", name, images, case.affine, lambda mask: mask)
+    for strength in SHADINGS:
+        rng = np.random.default_rng(1)
+        size = (float(case.spacing[0]), float(case.spacing[1]), float(case.spacing[2]))
+        images = {name: shade(image, size, rng, strength=strength) for name, image in case.images.items()}
+        yield Variant("shading", f"{strength:g}", images, case.affine, lambda mask: mask)
     for sequence in case.images:
         rest = {name: image for name, image in case.images.items() if name != sequence}
         yield Variant("missing", f"without {sequence}", rest, case.affine, lambda mask: mask)
@@ -178,14 +187,21 @@ def predict(engine: Engine, images: Mapping[str, Array], affine: npt.NDArray[np.
     return engine.predict(folder).labels
 
 
-def measure(engine: Engine, case: Loaded) -> dict[str, Any]:
-    """Predict a case in all its forms; returns the Dice of each with the untouched mask, and with the truth."""
+def measure(engine: Engine, case: Loaded, kinds: Sequence[str]) -> dict[str, Any]:
+    """Predict a case in its forms of some kinds; returns the Dice of each with the untouched mask, and with the truth.
+
+    Args:
+        engine: the weights.
+        case: as it is.
+        kinds: of `KINDS`.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         plain = predict(engine, case.images, case.affine, folder)
         result: dict[str, Any] = {"truth": region_dice(plain, case.truth) if case.truth is not None else None}
         result["variants"] = []
-        for variant in tqdm(variants(case), desc=case.name, disable=None):
+        chosen = (variant for variant in variants(case) if variant.kind in kinds)
+        for variant in tqdm(chosen, desc=case.name, disable=None):
             mask = variant.back(predict(engine, variant.images, variant.affine, folder))
             truth = region_dice(mask, case.truth) if case.truth is not None else None
             agreement = region_dice(mask, plain)
@@ -200,11 +216,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="+", metavar="CASE", help="case folder, or phantom:SEED")
     parser.add_argument("--weights", type=Path, help="weight file (default: the starter)")
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS, help="what is changed (default: all)")
     parser.add_argument("--json", action="store_true", help="print as JSON")
     args = parser.parse_args()
     app = bundled_app()
     engine = Engine(load_config(app / "app.toml"), [args.weights or app / "starter" / "starter.pt"])
-    results = {name: measure(engine, load(name)) for name in args.cases}
+    results = {name: measure(engine, load(name), args.kind) for name in args.cases}
     if args.json:
         sys.stdout.write(json.dumps(results, indent=1) + "\n")
         return 0
