@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,32 @@ def test_the_server_s_own_handler_still_gets_the_signal(monkeypatch: pytest.Monk
     while len(calls) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert set(calls) == {"background", signal.SIGTERM}
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_second_signal_within_the_first_finds_no_lock_and_acts_no_second_time() -> None:
+    lock, received, acted = threading.Lock(), [], []
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+
+    def act() -> None:
+        with lock:
+            acted.append(threading.current_thread())
+
+    background.do_before_stopping(act)
+    with lock:  # The main thread holds what the action needs.
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 5
+        while len(received) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    deadline = time.monotonic() + 5
+    while not acted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert received == [signal.SIGTERM, signal.SIGTERM, signal.SIGINT]
+    assert len(acted) == 1
+    assert acted[0] is not threading.main_thread()
 
 
 def test_only_the_host_s_processes_follow_a_server(monkeypatch: pytest.MonkeyPatch) -> None:

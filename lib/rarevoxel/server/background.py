@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -74,33 +74,37 @@ def stop_with_server() -> None:
     asked to end; those that have not after `GRACE_S` seconds are killed.
     """
     os.environ[SERVER_PID] = str(os.getpid())
-    # In a thread: the host holds locks where a signal may find it, and its own shutdown should begin at once.
-    do_before_stopping(lambda: threading.Thread(target=end_background, name="end-background", daemon=False).start())
+    do_before_stopping(end_background)
 
 
 def do_before_stopping(action: Callable[[], object]) -> None:
-    """Let SIGTERM and SIGINT do something before they reach what handles them now.
+    """Let the first SIGTERM or SIGINT begin something before it reaches what handles it now.
 
     Does nothing outside the main thread, where signals cannot be handled, and for a signal that nothing handles.
 
     Args:
-        action: must be quick.
+        action: done in a thread of its own, once. A signal finds the main thread anywhere, perhaps with a lock that the
+            action needs, or within the action itself when a second signal comes at once, as it does from `make` and
+            its process group.
     """
     if threading.current_thread() is not threading.main_thread():
         return
+    first = iter((True,))
     for number in (signal.SIGTERM, signal.SIGINT):
         before = signal.getsignal(number)
         if callable(before):
-            signal.signal(number, partial(_act_first, action, before))
+            signal.signal(number, partial(_act_first, action, first, before))
 
 
 def _act_first(
     action: Callable[[], object],
+    first: Iterator[bool],
     before: Callable[[int, FrameType | None], Any],
     received: int,
     frame: FrameType | None,
 ) -> None:
-    action()
+    if next(first, False):
+        threading.Thread(target=action, name="before-stopping", daemon=False).start()
     before(received, frame)
 
 
