@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rarevoxel.phantom.fields import refined, smooth_field, wave_field
+from rarevoxel.phantom.fields import ball_radius_mm, refined, smooth_field, wave_field
 
 SHAPE, MM = (48, 60, 40), (2.0, 1.5, 2.5)
 
@@ -53,3 +53,7 @@ def test_refining_is_linear_interpolation_from_the_first_voxel() -> None:
     np.testing.assert_allclose(fine[::2, ::3], coarse, rtol=1e-6)
     at = np.meshgrid(np.arange(10) / 2, np.arange(11) / 3, np.arange(3), indexing="ij")
     np.testing.assert_allclose(fine, ndimage.map_coordinates(coarse, at, order=1, mode="nearest"), atol=1e-5)
+
+
+def test_the_radius_of_a_ball_undoes_its_volume() -> None:
+    assert ball_radius_mm(np.pi * 4 / 3 * 5.0**3) == pytest.approx(5.0)

@@ -104,3 +104,8 @@ def ellipsoid(coordinates: tuple[Array, Array, Array], semi_axes: tuple[float, f
     """Return the normalised radius of an axis-aligned ellipsoid: below 1 inside, 1 on its surface."""
     x, y, z = (c / a for c, a in zip(coordinates, semi_axes, strict=True))
     return np.asarray(np.sqrt(x * x + y * y + z * z), dtype=np.float32)
+
+
+def ball_radius_mm(volume_mm3: float) -> float:
+    """Return the radius in mm of a ball of a volume in mm^3: `(3 V / (4 pi))^(1/3)`."""
+    return float((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))

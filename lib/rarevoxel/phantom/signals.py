@@ -77,7 +77,8 @@ def signals(scene: Scene, table: Table, texture: Texture, rng: np.random.Generat
     shared = _field(rng, shape, spacing, texture.wavelength_mm)
     result = np.empty((len(table), *shape), dtype=np.float32)
     lesion = _field(rng, shape, spacing, texture.disease_wavelength_mm) if diseased.any() else None
-    fine, brain = _field(rng, shape, spacing, texture.grain_mm) if any(texture.grain) else None, scene.brain
+    fine = _field(rng, shape, spacing, texture.grain_mm) if any(texture.grain) else None
+    brain = scene.brain
     for index, means in enumerate(table):
         own = 0.6 * shared + 0.8 * _field(rng, shape, spacing, texture.wavelength_mm)
         strength = np.full(len(Material), texture.healthy[index], dtype=np.float32)

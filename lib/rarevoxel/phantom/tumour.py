@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from rarevoxel.phantom.anatomy import Tissue
-from rarevoxel.phantom.fields import grid_mm, smooth_field
+from rarevoxel.phantom.fields import ball_radius_mm, grid_mm, smooth_field
 
 KINDS = ("ring", "solid", "infiltrating", "lesion")
 """ring: enhancing rim around necrosis; solid: enhancing without necrosis; infiltrating: core without enhancement
@@ -54,7 +54,7 @@ def grow(
     """
     shape = tissue.shape
     voxel = float(np.prod(spacing))
-    radius = (3 * focus.volume_mm3 / (4 * np.pi)) ** (1 / 3)
+    radius = ball_radius_mm(focus.volume_mm3)
     reach = int(np.ceil((3.0 * radius + 8) / min(spacing)))
     box = tuple(slice(max(0, c - reach), min(n, c + reach + 1)) for c, n in zip(focus.centre, shape, strict=True))
     part = tissue[box].copy()

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from rarevoxel.errors import ConfigError
-from rarevoxel.phantom.fields import smooth_field
+from rarevoxel.phantom.fields import ball_radius_mm, smooth_field
 from rarevoxel.phantom.scene.canvas import Box, Scene, box_around, offsets_mm, paint
 from rarevoxel.phantom.scene.core import CORES, Mask, fill_core
 from rarevoxel.phantom.scene.growth import (
@@ -72,7 +72,7 @@ def grow_tumour(scene: Scene, tumour: Tumour, centre: tuple[int, ...], rng: np.r
         rng: source of randomness.
     """
     spacing, voxel = scene.spacing, float(np.prod(scene.spacing))
-    radius = float((3 * tumour.whole_mm3 / (4 * np.pi)) ** (1 / 3))
+    radius = ball_radius_mm(tumour.whole_mm3)
     healthy = push_aside(scene.healthy, centre, radius, tumour.mass_effect, spacing)
     scene = Scene(healthy, scene.disease, scene.density, scene.labels, spacing)
     box = box_around(centre, 3.2 * radius + 8, healthy.shape, spacing)
@@ -97,7 +97,7 @@ def _grow_core(
     count = round(tumour.core_share * np.count_nonzero(whole))
     if count < 1:
         return
-    radius = float((3 * count * np.prod(spacing) / (4 * np.pi)) ** (1 / 3))
+    radius = ball_radius_mm(count * float(np.prod(spacing)))
     shift = rng.normal(0, 0.25 * radius, size=3).astype(np.float32)
     x, y, z = (offset - by for offset, by in zip(offsets_mm(centre, box, spacing), shift, strict=True))
     stretch = np.exp(rng.normal(0, 0.2, size=3))

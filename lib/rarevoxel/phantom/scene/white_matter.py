@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from rarevoxel.phantom.fields import smooth_field
+from rarevoxel.phantom.fields import ball_radius_mm, smooth_field
 from rarevoxel.phantom.scene.canvas import FULL, Scene, box_around, offsets_mm, paint
 from rarevoxel.phantom.scene.healthy import coarse_depth
 from rarevoxel.phantom.scene.material import Material
@@ -63,7 +63,7 @@ def add_pale(scene: Scene, rng: np.random.Generator, beside: tuple[int, ...], vo
         beside: voxel in the middle of the lesion.
         volume_mm3: volume of the lesion.
     """
-    radius = float((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
+    radius = ball_radius_mm(volume_mm3)
     moved = [c + round(radius * rng.uniform(-1, 1) / s) for c, s in zip(beside, scene.spacing, strict=True)]
     at = tuple(int(np.clip(c, 0, n - 1)) for c, n in zip(moved, scene.healthy.shape, strict=True))
     add_lesion(scene, rng, at, volume_mm3 * float(rng.uniform(1.5, 4)), strongest=float(rng.uniform(VISIBLE, 0.65)))
@@ -109,7 +109,7 @@ def add_lesion(
         volume_mm3: its volume.
         strongest: density in its middle, 0 to 1; drawn when None: one in twelve is too faint for a label.
     """
-    radius = float((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
+    radius = ball_radius_mm(volume_mm3)
     axes = np.exp(rng.normal(0, 0.3, size=3))
     axes *= radius / np.prod(axes) ** (1 / 3)
     turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
