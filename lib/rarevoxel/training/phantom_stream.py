@@ -62,8 +62,8 @@ class StreamSpec:
     diseased_share: float = 0.7
     coarse_share: float = 0.1
     strength: tuple[float, float] = (0.1, 1.0)
-    missing: tuple[float, ...] = (0.56, 0.31, 0.1, 0.03)
-    missed: tuple[float, ...] = (0.16, 0.17, 0.17, 0.5)
+    missing: tuple[float, ...] = (0.46, 0.37, 0.13, 0.04)
+    missed: tuple[float, ...] = (0.12, 0.13, 0.27, 0.48)
     emptied_share: float = 0.2
     emptied: float = 0.35
 

@@ -28,11 +28,15 @@ _TYPICAL: dict[Material, tuple[float, float, float, float]] = {
     Material.CYST: (0.98, 2900, 800, 0.3),
     Material.HAEMORRHAGE: (0.80, 750, 70, 0.5),
     Material.CAVITY: (1.00, 3600, 1200, 0.25),
-    Material.LESION: (0.84, 1450, 170, 0.15),
+    Material.LESION: (0.86, 1700, 230, 0.25),
     Material.HOLE: (0.90, 1900, 240, 0.3),
 }
 """Around Stanisz et al. 2005 (doi:10.1002/mrm.20605), Wansapura et al. 1999 and reviews of tumour relaxometry; the
 diseased ones spread as widely as those differ."""
+
+TOGETHER = 0.85
+"""Correlation of the logs of T1 and T2 of a tissue: more water makes both longer. Were they drawn apart, oedema of long
+T1 and short T2 would not show on FLAIR."""
 
 RELAXIVITY = 4.3e-3
 """Change of 1/T1 per ms and mmol/l of a usual gadolinium agent."""
@@ -67,8 +71,9 @@ def draw_relaxation(rng: np.random.Generator) -> Relaxation:
     field = rng.uniform(0.85, 1.25)
     for material, (m0, first, second, spread) in _TYPICAL.items():
         density[material] = m0 * np.exp(0.04 * rng.standard_normal())
-        t1[material] = first * field * np.exp(spread * rng.standard_normal())
-        t2[material] = second * np.exp(spread * rng.standard_normal())
+        water = rng.standard_normal()
+        t1[material] = first * field * np.exp(spread * water)
+        t2[material] = second * np.exp(spread * (TOGETHER * water + np.sqrt(1 - TOGETHER**2) * rng.standard_normal()))
     # Cortex like any other but for a longer T2: drawn by itself it would be as bright as disease in many heads.
     for values, factor in ((density, 1.01), (t1, 1.02), (t2, rng.uniform(1.02, 1.16))):
         values[Material.LIMBIC] = values[Material.GREY] * factor * np.exp(0.01 * rng.standard_normal())

@@ -72,7 +72,7 @@ def keep_lesions(table: Table, rng: np.random.Generator) -> Table:
     for surface in (Material.VESSEL, Material.MENINGES):
         flair[surface] = min(flair[surface], healthy * rng.uniform(0.6, 1.0))
     flair[Material.PLEXUS] = min(flair[Material.PLEXUS], healthy * rng.uniform(0.8, 1.2))
-    flair[Material.EDEMA] = max(flair[Material.EDEMA], healthy + span * rng.uniform(0.06, 0.3))
+    flair[Material.EDEMA] = max(flair[Material.EDEMA], healthy + span * rng.uniform(0.15, 0.5))
     flair[Material.CORE] = max(flair[Material.CORE], white + span * rng.uniform(0.1, 0.5))
     flair[Material.LESION] = max(flair[Material.LESION], healthy + span * rng.uniform(0.06, 0.2))
     flair[Material.HOLE] = max(flair[Material.HOLE], white + span * rng.uniform(0.0, 0.3))
