@@ -23,7 +23,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from heads import HEAD
+from heads import draw_head
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from scipy import ndimage
 from tqdm import tqdm
@@ -34,8 +34,6 @@ from rarevoxel.config import load_config
 from rarevoxel.evaluation import region_dice
 from rarevoxel.inference.engine import Engine
 from rarevoxel.phantom.acquisition import shade
-from rarevoxel.phantom.examine import examine
-from rarevoxel.phantom.scene import draw_scene
 from rarevoxel.volumes import read_volume
 
 Array = npt.NDArray[Any]
@@ -89,10 +87,8 @@ class Variant:
 def load(name: str) -> Loaded:
     """Read a case folder, or draw the synthetic head of `phantom:SEED` at 1 mm."""
     if name.startswith("phantom:"):
-        rng = np.random.default_rng(int(name.partition(":")[2]))
-        scene = draw_scene(rng, HEAD, (1.0, 1.0, 1.0), "glioma")
-        images, shown = examine(scene, rng, missing=())
-        return Loaded(name, dict(zip(SEQUENCES, images, strict=True)), np.eye(4), np.ascontiguousarray(shown.labels))
+        drawn, labels = draw_head(int(name.partition(":")[2]))
+        return Loaded(name, dict(zip(SEQUENCES, drawn, strict=True)), np.eye(4), labels)
     case = discover(Path(name))[0]
     images, affine = {}, np.eye(4)
     for sequence, path in case.sequences.items():

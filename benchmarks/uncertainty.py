@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from heads import HEAD
+from heads import draw_head
 from scipy import stats
 from tqdm import tqdm
 
@@ -34,27 +33,18 @@ from rarevoxel.inference.ensemble import METHODS
 from rarevoxel.inference.uncertainty import score_case
 from rarevoxel.labels import REGIONS, labels_to_regions
 from rarevoxel.learning.pool import CaseScore
-from rarevoxel.phantom.examine import examine
-from rarevoxel.phantom.scene import draw_scene
 from rarevoxel.volumes import write_volume
 
 Row = dict[str, float]
-
-
-def write_head(folder: Path, seed: int) -> npt.NDArray[np.uint8]:
-    """Write the four sequences of a synthetic head and return its label map."""
-    rng = np.random.default_rng(seed)
-    images, shown = examine(draw_scene(rng, HEAD, (1.0, 1.0, 1.0), "glioma"), rng, missing=())
-    for name, image in zip(SEQUENCES, images, strict=True):
-        write_volume(folder / f"{name}.nii.gz", image, np.eye(4))
-    return np.ascontiguousarray(shown.labels)
 
 
 def measure(engine: Engine, seed: int) -> dict[str, Any]:
     """Return method -> region -> what was said and what was true, and the processor seconds of each."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        truth = write_head(folder, seed)
+        images, truth = draw_head(seed)
+        for sequence, image in zip(SEQUENCES, images, strict=True):
+            write_volume(folder / f"{sequence}.nii.gz", image, np.eye(4))
         engine.prepare(folder)  # The transforms' own first time.
         began = time.process_time()
         labels = engine.predict(folder).labels
